@@ -1,0 +1,1 @@
+"""Proofs about neural networks and the systems they control."""

@@ -1,0 +1,37 @@
+"""A network: a graph, its parameters, and the names the outside world calls its tensors by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from holdfast.graph.graph import Graph, Shape
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A named input or output: ONNX name, shape as the engine uses it, element type of the file."""
+
+    name: str
+    shape: Shape
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A loaded network. ``parameters`` are float64 arrays that hold the file's constants exactly.
+
+    ``source`` keeps the bytes of the (uncompressed) ONNX file for replay in onnxruntime; ``inlined`` external data
+    included. ``replayable`` is false for the files that onnxruntime itself refuses.
+    """
+
+    graph: Graph
+    parameters: Mapping[str, np.ndarray]
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    name: str = ""
+    sha256: str = ""
+    source: bytes | None = field(default=None, repr=False)
+    replayable: bool = True

@@ -1,0 +1,56 @@
+"""Builds a `Graph` node by node, checking shapes with the cards as it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+
+from holdfast.graph import Graph, Node, Shape
+from holdfast.operators.registry import INPUT, OPERATORS
+
+
+class GraphBuilder:
+    """Append-only construction; positions returned by `input` and `add` name the values.
+
+    Parameters get canonical keys p0, p1, ... in order, so that equal architectures give equal graphs.
+    """
+
+    def __init__(self) -> None:
+        self._nodes: list[Node] = []
+        self._inputs: list[int] = []
+        self._parameters: dict[str, np.ndarray] = {}
+
+    def __getitem__(self, position: int) -> Node:
+        return self._nodes[position]
+
+    def shape(self, position: int) -> Shape:
+        """Shape of a value built before."""
+        return self._nodes[position].shape
+
+    def input(self, shape: Shape, name: str = "") -> int:
+        """A new variable of the network."""
+        self._inputs.append(len(self._nodes))
+        self._nodes.append(Node(INPUT, (), tuple(shape), name=name))
+        return len(self._nodes) - 1
+
+    def add(
+        self, op: str, inputs: Sequence[int], parameters: Sequence[np.ndarray] = (), *, name: str = "", rounds: bool = True,
+        **attributes: Hashable,
+    ) -> int:  # fmt: skip
+        """A new node; raises ValueError with a sentence where shapes do not fit."""
+        arrays = [np.asarray(p, np.float64) for p in parameters]
+        input_shapes = tuple(self._nodes[i].shape for i in inputs)
+        shape = OPERATORS[op].shape(input_shapes, [a.shape for a in arrays], attributes)
+        keys = []
+        for array in arrays:
+            key = f"p{len(self._parameters)}"
+            self._parameters[key] = array
+            keys.append(key)
+        ordered = tuple(sorted(attributes.items()))
+        self._nodes.append(Node(op, tuple(inputs), tuple(shape), input_shapes, ordered, tuple(keys), rounds, name))
+        return len(self._nodes) - 1
+
+    def build(self, outputs: Sequence[int]) -> tuple[Graph, dict[str, np.ndarray]]:
+        """The finished graph and its parameters."""
+        return Graph(tuple(self._nodes), tuple(self._inputs), tuple(outputs)), dict(self._parameters)

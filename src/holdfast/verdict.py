@@ -1,0 +1,96 @@
+"""What an answer is: verdict, reason, counterexample, result.
+
+Plain frozen data, the last thing every question ends in; knows nothing of how it was found.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+class Verdict(enum.Enum):
+    """The four possible answers (contract: docs/soundness.md)."""
+
+    VERIFIED = "verified"
+    FALSIFIED = "falsified"
+    UNKNOWN = "unknown"
+    TIMEOUT = "timeout"
+
+    @property
+    def vnnlib(self) -> str:
+        """The word VNN-LIB uses for it: a property file describes the counterexamples."""
+        return {"verified": "unsat", "falsified": "sat"}.get(self.value, self.value)
+
+    @property
+    def exit_status(self) -> int:
+        """0 proved, 1 refuted, 3 undecided."""
+        return {"verified": 0, "falsified": 1}.get(self.value, 3)
+
+
+class Reason(enum.Enum):
+    """Why the search stopped; every value reads as a sentence."""
+
+    PROVED = "every part of the input region was refuted as a counterexample by outward-rounded bounds"
+    VACUOUS_REGION = "vacuous: the property describes no input at all"
+    VACUOUS_OUTPUT = "vacuous: the property's output condition can hold for no output at all"
+    WITNESS = "a counterexample was found and replayed"
+    THIN = "a candidate violates the property only within rounding error, so neither proof nor witness exists"
+    TIME = "the time limit was reached"
+    MEMORY = "the memory budget was reached"
+    PRECISION = "sub-problems became too small to split further in floating point"
+    INCOMPLETE = "the method used cannot refine its bounds any further"
+    INTERRUPTED = "the search was interrupted"
+
+
+@dataclass(frozen=True)
+class Counterexample:
+    """A concrete violation.
+
+    ``inputs``/``outputs`` map tensor names to arrays in the network's own shape; outputs are those of
+    onnxruntime. ``decimals`` holds input values that the network's element type cannot represent inside the region
+    (flat index to decimal text, per input). ``proved`` says that outward-rounded evaluation over the reals violates
+    the property at that point too; otherwise the case is thin: rounding decides.
+    """
+
+    inputs: Mapping[str, np.ndarray]
+    outputs: Mapping[str, np.ndarray]
+    proved: bool
+    decimals: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Result:
+    """The answer to one question, with what is needed to recompute it."""
+
+    verdict: Verdict
+    reason: Reason
+    detail: str = ""
+    counterexample: Counterexample | None = None
+    bound: float | None = None  # best proved lower bound of the worst margin; > 0 means proved
+    seconds: float = 0.0
+    statistics: Mapping[str, Any] = field(default_factory=dict)  # sub-problems, splits, phases and their seconds
+    semantics: str = "real"
+    provenance: Mapping[str, Any] = field(default_factory=dict)  # hashes, seeds, versions, arithmetic
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready dictionary (arrays become nested lists, enumerations their values)."""
+        return _plain(asdict(self))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, enum.Enum):
+        return value.name.lower() if isinstance(value, Reason) else value.value
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and not np.isfinite(value):
+        return str(value)  # JSON has no infinities
+    return value
