@@ -23,8 +23,10 @@ class Tensor:
 class Model:
     """A loaded network. ``parameters`` are float64 arrays that hold the file's constants exactly.
 
-    ``source`` keeps the bytes of the (uncompressed) ONNX file for replay in onnxruntime; ``inlined`` external data
-    included. ``replayable`` is false for the files that onnxruntime itself refuses.
+    Where float64 cannot hold the real value (1/3, a product of constants), ``radii`` maps the parameter's key to an
+    elementwise bound on |real value - stored value|; a key that is absent is exact. ``source`` keeps the bytes of the
+    (uncompressed) ONNX file for replay in onnxruntime; ``inlined`` external data included. ``replayable`` is false
+    for the files that onnxruntime itself refuses.
     """
 
     graph: Graph
@@ -35,3 +37,4 @@ class Model:
     sha256: str = ""
     source: bytes | None = field(default=None, repr=False)
     replayable: bool = True
+    radii: Mapping[str, np.ndarray] = field(default_factory=dict)
