@@ -11,7 +11,6 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-
 from train import data
 
 HERE = Path(__file__).parent
@@ -43,7 +42,9 @@ def box(image: np.ndarray, radius: Fraction) -> Iterator[tuple[str, str]]:
 def version_1(image: np.ndarray, label: int, radius: Fraction) -> str:
     """The property in VNN-LIB 1.0."""
     lines = [f"; a handwritten {label}, every pixel within {decimal(radius)}", ""]
-    lines += [f"(declare-const X_{i} Real)" for i in range(64)] + [f"(declare-const Y_{j} Real)" for j in range(10)] + [""]
+    lines += (
+        [f"(declare-const X_{i} Real)" for i in range(64)] + [f"(declare-const Y_{j} Real)" for j in range(10)] + [""]
+    )
     for i, (low, high) in enumerate(box(image, radius)):
         lines += [f"(assert (>= X_{i} {low}))", f"(assert (<= X_{i} {high}))"]
     others = "\n".join(f"  (and (>= Y_{j} Y_{label}))" for j in range(10) if j != label)
@@ -53,7 +54,13 @@ def version_1(image: np.ndarray, label: int, radius: Fraction) -> str:
 def version_2(image: np.ndarray, label: int, radius: Fraction) -> str:
     """The property in VNN-LIB 2.0; it declares float32, so the answer is about float32 executions of the network."""
     lines = [f"; a handwritten {label}, every pixel within {decimal(radius)}", "(vnnlib-version <2.0>)", ""]
-    lines += ["(declare-network digits", "  (declare-input X float32 [1, 64])", "  (declare-output Y float32 [1, 10])", ")", ""]
+    lines += [
+        "(declare-network digits",
+        "  (declare-input X float32 [1, 64])",
+        "  (declare-output Y float32 [1, 10])",
+        ")",
+        "",
+    ]
     for i, (low, high) in enumerate(box(image, radius)):
         lines += [f"(assert (>= X[0,{i}] {low}))", f"(assert (<= X[0,{i}] {high}))"]
     others = "\n".join(f"  (>= Y[0,{j}] Y[0,{label}])" for j in range(10) if j != label)

@@ -54,7 +54,9 @@ def main() -> None:
     train_x, test_x, train_y, test_y = data()
     noise = np.random.default_rng(0)
     copies = [np.clip(train_x + noise.uniform(-0.1, 0.1, train_x.shape), 0.0, 1.0) for _ in range(3)]
-    classifier = MLPClassifier(hidden_layer_sizes=(32, 32), alpha=0.05, learning_rate_init=0.003, max_iter=60, random_state=0)
+    classifier = MLPClassifier(
+        hidden_layer_sizes=(32, 32), alpha=0.05, learning_rate_init=0.003, max_iter=60, random_state=0
+    )
     classifier.fit(np.concatenate([train_x, *copies]), np.tile(train_y, 4))
     export(classifier.coefs_, classifier.intercepts_, HERE / "digits.onnx")
     print(f"test accuracy {classifier.score(test_x, test_y):.4f}, {(HERE / 'digits.onnx').stat().st_size} bytes")

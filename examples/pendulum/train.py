@@ -51,7 +51,15 @@ def main() -> None:
     """Fits 2,500 states with L-BFGS."""
     rng = np.random.default_rng(0)
     states = rng.uniform([-ANGLE, -VELOCITY], [ANGLE, VELOCITY], (2500, 2))
-    network = MLPRegressor(hidden_layer_sizes=(16, 16), activation="tanh", solver="lbfgs", alpha=1e-3, max_iter=2000, tol=1e-9, random_state=0)
+    network = MLPRegressor(
+        hidden_layer_sizes=(16, 16),
+        activation="tanh",
+        solver="lbfgs",
+        alpha=1e-3,
+        max_iter=2000,
+        tol=1e-9,
+        random_state=0,
+    )
     network.fit(states, law(states))
     export(network.coefs_, network.intercepts_, HERE / "pendulum.onnx")
     error = np.abs(network.predict(states) - law(states))

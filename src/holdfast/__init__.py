@@ -1,1 +1,72 @@
-"""Proofs about neural networks and the systems they control."""
+"""Proofs about neural networks and the systems they control: the public names, loaded when first used.
+
+``import holdfast`` itself loads neither numpy nor jax nor onnx, so that the command line starts at once.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from holdfast.api import bound, load_property, verify
+    from holdfast.bounds.bounder import Bounds
+    from holdfast.errors import (
+        HoldfastError,
+        InputError,
+        InternalError,
+        MismatchError,
+        ModelError,
+        PropertyError,
+        UnsupportedOperatorError,
+    )
+    from holdfast.graph import Model
+    from holdfast.load import load_model as load
+    from holdfast.spec.property import Property
+    from holdfast.verdict import Counterexample, Reason, Result, Verdict
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Bounds",
+    "Counterexample",
+    "HoldfastError",
+    "InputError",
+    "InternalError",
+    "MismatchError",
+    "Model",
+    "ModelError",
+    "Property",
+    "PropertyError",
+    "Reason",
+    "Result",
+    "UnsupportedOperatorError",
+    "Verdict",
+    "bound",
+    "load",
+    "load_property",
+    "verify",
+]
+
+_HOME = {
+    "Bounds": "holdfast.bounds.bounder",
+    "Model": "holdfast.graph",
+    "Property": "holdfast.spec.property",
+    **dict.fromkeys(("bound", "load_property", "verify"), "holdfast.api"),
+    **dict.fromkeys(("Counterexample", "Reason", "Result", "Verdict"), "holdfast.verdict"),
+    **dict.fromkeys((name for name in __all__ if name.endswith("Error")), "holdfast.errors"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load":  # the sub-package of that name; calling it is `load_model`
+        return import_module("holdfast.load")
+    if name not in _HOME:
+        raise AttributeError(f"module 'holdfast' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,98 @@
+"""The Python interface: the verbs of the command line as functions of files or loaded objects.
+
+Stands above the search and beside the command line; adds nothing but the choice between a path and an object.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from holdfast.errors import MismatchError
+from holdfast.graph import Model
+from holdfast.load.onnx import load_model
+from holdfast.load.vnnlib import load_property as read_property
+from holdfast.spec.property import Property
+from holdfast.verdict import Result
+
+if TYPE_CHECKING:
+    from holdfast.bounds.bounder import Bounds
+    from holdfast.search.verify import Progress
+
+File = str | PathLike[str]
+
+
+def load_property(path: File) -> Property:
+    """Reads a property from a VNN-LIB file (1.0 or 2.0; ``.vnnlib`` or ``.vnnlib.gz``).
+
+    Raises `holdfast.PropertyError` with file and line where the file cannot be read or makes no sense.
+    """
+    return read_property(Path(path))
+
+
+def bound(
+    model: Model | File,
+    lower: Any,
+    upper: Any,
+    method: Literal["interval", "backward", "optimised"] = "backward",
+    semantics: Literal["real", "float32"] = "real",
+) -> Bounds:
+    """Certified bounds of the outputs over a box of inputs.
+
+    ``lower``, ``upper``: arrays in the shape of the network's input, or flat (several inputs: flat, one after the
+    other). The result's ``lower`` and ``upper`` have the shape of the output; for every input of the box each output
+    lies between them, with no tolerance. Raises `holdfast.InputError` for a box that does not fit.
+    """
+    from holdfast.bounds.bounder import bound as compute
+
+    network = _model(model)
+    size = sum(math.prod(tensor.shape) for tensor in network.inputs)
+    ends = []
+    for name, array in (("lower", lower), ("upper", upper)):
+        values = np.asarray(array, np.float64)
+        if values.size != size:
+            raise MismatchError(f"{name}: has {values.size} elements, but the network has {size} inputs")
+        ends.append(values.reshape(network.inputs[0].shape if len(network.inputs) == 1 else (size,)))
+    return compute(network, ends[0], ends[1], method=method, semantics=semantics)
+
+
+def verify(
+    network: Model | File | Mapping[str, Model | File],
+    property: Property | File,
+    *,
+    timeout: float | None = None,
+    semantics: Literal["real", "float32"] | None = None,
+    workers: int | None = None,
+    memory_mib: int | None = None,
+    seed: int = 0,
+    progress: Callable[[Progress], None] | None = None,
+) -> Result:
+    """Proves or refutes a property.
+
+    ``network``: a loaded model or a file; for a VNN-LIB 2.0 property with several networks, name -> model or file.
+    ``timeout`` in seconds. ``semantics``: the arithmetic of the claim; by default what the property declares, else
+    the real numbers. The Result's verdict is ``VERIFIED`` (proved by outward-rounded bounds), ``FALSIFIED`` (with a
+    replayed counterexample), ``UNKNOWN`` or ``TIMEOUT``. Raises `holdfast.InputError` where the files cannot be used.
+    """
+    from holdfast.search.verify import verify as search
+
+    prop = property if isinstance(property, Property) else load_property(property)
+    return search(
+        {name: _model(one) for name, one in network.items()} if isinstance(network, Mapping) else _model(network),
+        prop,
+        timeout=timeout,
+        semantics=semantics,
+        workers=workers,
+        memory_mib=memory_mib,
+        seed=seed,
+        progress=progress,
+    )
+
+
+def _model(network: Model | File) -> Model:
+    return network if isinstance(network, Model) else load_model(Path(network))
