@@ -71,6 +71,11 @@ class GraphBuilder:
                 self.radii[key] = radius
         return self._keys[identity]
 
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        """Positions of the variables."""
+        return tuple(self._inputs)
+
     def build(self, outputs: Sequence[int]) -> tuple[Graph, dict[str, np.ndarray]]:
         """The finished graph and its parameters."""
         return Graph(tuple(self._nodes), tuple(self._inputs), tuple(outputs)), dict(self._parameters)

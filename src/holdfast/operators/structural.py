@@ -52,11 +52,11 @@ class Reshape(_Structural):
     def linear(self, xp: Any, node: Node, parameters: Sequence[Array], inputs: Sequence[Array]) -> Array:
         (x,) = inputs
         lead = x.shape[: lead_axes(x, len(node.input_shapes[0]))]
-        return x.reshape(*lead, *node.shape)
+        return x.reshape((*lead, *node.shape))
 
     def adjoint(self, xp: Any, node: Node, parameters: Sequence[Array], output: Array) -> tuple[Array, ...]:
         lead = output.shape[: lead_axes(output, len(node.shape))]
-        return (output.reshape(*lead, *node.input_shapes[0]),)
+        return (output.reshape((*lead, *node.input_shapes[0])),)
 
 
 class Transpose(_Structural):
@@ -222,7 +222,7 @@ class Expand(LinearOperator):
     def linear(self, xp: Any, node: Node, parameters: Sequence[Array], inputs: Sequence[Array]) -> Array:
         (x,), source = inputs, node.input_shapes[0]
         lead = x.shape[: lead_axes(x, len(source))]
-        x = x.reshape(*lead, *(1,) * (len(node.shape) - len(source)), *source)
+        x = x.reshape((*lead, *(1,) * (len(node.shape) - len(source)), *source))
         return xp.broadcast_to(x, (*lead, *node.shape))
 
     def magnitude(self, xp: Any, node: Node, parameters: Sequence[Array], inputs: Sequence[Array]) -> Array:
@@ -234,7 +234,7 @@ class Expand(LinearOperator):
         padded = (1,) * (len(node.shape) - len(source)) + tuple(source)
         axes = tuple(lead + i for i, (s, t) in enumerate(zip(padded, node.shape, strict=True)) if s == 1 and t != 1)
         total = output.sum(axis=axes, keepdims=True) if axes else output
-        return (total.reshape(*output.shape[:lead], *source),)
+        return (total.reshape((*output.shape[:lead], *source)),)
 
 
 class ReduceSum(LinearOperator):
@@ -260,4 +260,4 @@ class ReduceSum(LinearOperator):
         source = node.input_shapes[0]
         lead = output.shape[: lead_axes(output, len(node.shape))]
         kept = tuple(1 if i in node["axes"] else n for i, n in enumerate(source))
-        return (xp.broadcast_to(output.reshape(*lead, *kept), (*lead, *source)),)
+        return (xp.broadcast_to(output.reshape((*lead, *kept)), (*lead, *source)),)
