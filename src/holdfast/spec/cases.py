@@ -143,8 +143,10 @@ def assemble(base: Conjunction, choices: Formula, declarations: Sequence[Declara
 
     Raises PropertyError where an input has no bound on some side, and where no case is left.
     """
+    places = [(d.name, i) for d in declarations if d.role is Role.INPUT for i in range(d.size)]
     names = [f"{d.name}{_index(d, i)}" for d in declarations if d.role is Role.INPUT for i in range(d.size)]
-    common = _Corner({}, {}).tightened(base.bounds)
+    positions = {variable: position for position, variable in enumerate(places)}
+    common = _derived(_Corner({}, {}).tightened(base.bounds), base.constraints, positions)
     inverted = _empty(common, names, common.lower.keys() & common.upper.keys())
     if inverted:
         raise PropertyError(f"{name}: the input region is empty: {inverted}")
@@ -156,10 +158,12 @@ def assemble(base: Conjunction, choices: Formula, declarations: Sequence[Declara
     for choice in choices:
         box = boxes.get(id(choice.bounds))
         if box is None:
-            box = _region(choice.bounds, common, template, names, name)
+            corner = common if template else _derived(common.tightened(choice.bounds), choice.constraints, positions)
+            box = _region(choice.bounds, corner, template, names, name)
             if isinstance(box, Box):
                 box = shared.setdefault((box.lower_text, box.upper_text), box)
-            boxes[id(choice.bounds)] = box
+            if template:  # otherwise the box depends on the constraints of the choice as well
+                boxes[id(choice.bounds)] = box
         if isinstance(box, str):
             refusal = box
             continue
@@ -192,14 +196,40 @@ class _Corner(NamedTuple):
         return _Corner(lower, upper)
 
 
+def _derived(corner: _Corner, constraints: Sequence[Constraint], positions: dict[Variable, int]) -> _Corner:
+    """Missing bounds that linear constraints on inputs imply, such as those of an input declared equal to another."""
+    lower, upper = dict(corner.lower), dict(corner.upper)
+    linear = [c for c in constraints if c.degree == 1 and all(v in positions for v in c.variables)]
+    changed = len(lower) < len(positions) or len(upper) < len(positions)
+    while changed:
+        changed = False
+        for constraint in linear:
+            slopes = {positions[m[0]]: slope for m, slope in constraint.terms}
+            smallest = {i: (lower if slope > 0 else upper).get(i) for i, slope in slopes.items()}
+            unknown = [i for i, limit in smallest.items() if limit is None]
+            for i, slope in slopes.items():
+                side = upper if slope > 0 else lower
+                if i in side or any(j != i for j in unknown):
+                    continue
+                rest = sum(
+                    (slopes[j] * Fraction(v.value) for j, v in smallest.items() if j != i and v), constraint.constant
+                )
+                try:
+                    side[i] = number(-rest / slope)
+                    changed = True
+                except OverflowError:
+                    continue
+    return _Corner(lower, upper)
+
+
 def _region(
-    bounds: Sequence[Bound], common: _Corner, template: Box | None, names: Sequence[str], name: str
+    bounds: Sequence[Bound], corner: _Corner, template: Box | None, names: Sequence[str], name: str
 ) -> Box | str:
     """The box of one case, or the sentence that says why it is empty."""
-    if template is not None and not bounds:
-        return template
-    corner = common.tightened(bounds)
     if template is not None:
+        if not bounds:
+            return template
+        corner = corner.tightened(bounds)
         touched = {bound.position for bound in bounds}
         return _empty(corner, names, touched) or refined(template, *({i: side[i] for i in touched} for side in corner))
     for side, known in (("lower", corner.lower), ("upper", corner.upper)):

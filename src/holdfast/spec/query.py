@@ -62,13 +62,9 @@ class Query:
     constraints: tuple[Constraint, ...]
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+    semantics: str  # which executions the property speaks of: "real" or "float32"
     property: Property = field(repr=False)
     models: Mapping[str, Model] = field(repr=False)
-
-    @property
-    def semantics(self) -> str:
-        """Which executions the property speaks of: "real" or "float32"."""
-        return self.property.semantics
 
     def split_inputs(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """Flat input (..., n) to tensors by their unique name, in the networks' shapes."""
@@ -133,6 +129,7 @@ def bind(prop: Property, networks: Mapping[str, Model] | Model) -> Query:
         constraints,
         inputs,
         outputs,
+        prop.semantics,
         prop,
         models,
     )
