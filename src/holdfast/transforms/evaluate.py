@@ -22,5 +22,7 @@ def evaluate(graph: Graph, parameters: Mapping[str, Any], inputs: Sequence[Any],
     for position, node in enumerate(graph.nodes):
         if node.op != INPUT:
             arguments = [values[i] for i in node.inputs]
-            values[position] = OPERATORS[node.op].evaluate(xp, node, [parameters[k] for k in node.parameters], arguments)
+            values[position] = OPERATORS[node.op].evaluate(
+                xp, node, [parameters[k] for k in node.parameters], arguments
+            )
     return values
