@@ -39,7 +39,9 @@ class Operator:
     onnx: ClassVar[tuple[str, ...]] = ()  # ONNX operators that map to it (alone or with others)
     reference: ClassVar[str] = ""
 
-    def shape(self, input_shapes: Sequence[Shape], parameter_shapes: Sequence[Shape], attributes: Mapping[str, Any]) -> Shape:
+    def shape(
+        self, input_shapes: Sequence[Shape], parameter_shapes: Sequence[Shape], attributes: Mapping[str, Any]
+    ) -> Shape:
         """Output shape, or ValueError with a sentence that says what does not fit."""
         raise NotImplementedError
 
@@ -85,7 +87,9 @@ class UnaryOperator(Operator):
     piecewise_linear: ClassVar[bool] = False
     slopes: ClassVar[int] = 0  # number of free parameters per element that `relax` accepts (each in [0, 1])
 
-    def shape(self, input_shapes: Sequence[Shape], parameter_shapes: Sequence[Shape], attributes: Mapping[str, Any]) -> Shape:
+    def shape(
+        self, input_shapes: Sequence[Shape], parameter_shapes: Sequence[Shape], attributes: Mapping[str, Any]
+    ) -> Shape:
         return tuple(input_shapes[0])
 
     def evaluate(self, xp: Any, node: Node, parameters: Sequence[Array], inputs: Sequence[Array]) -> Array:
@@ -103,7 +107,9 @@ class UnaryOperator(Operator):
         """An enclosure of f([lower, upper])."""
         raise NotImplementedError
 
-    def relax(self, xp: Any, node: Node, lower: Array, upper: Array, arithmetic: Arithmetic, slopes: Array | None = None) -> Relaxation:
+    def relax(
+        self, xp: Any, node: Node, lower: Array, upper: Array, arithmetic: Arithmetic, slopes: Array | None = None
+    ) -> Relaxation:
         """Sound lines on [lower, upper] (lower <= upper, finite). ``slopes``: free parameters in [0, 1], shape (self.slopes, ...)."""
         raise NotImplementedError
 
@@ -114,18 +120,3 @@ class UnaryOperator(Operator):
     def domain(self, node: Node) -> tuple[float, float]:
         """The closed interval on which f is defined (bounds outside it are an error the engine reports)."""
         return (-float("inf"), float("inf"))
-
-
-class ProductOperator(Operator):
-    """y = x_1 * x_2 element by element; the one operator of two variable inputs that is not linear."""
-
-    name = "product"
-    onnx = ("Mul", "MatMul", "Div", "Pow")
-
-    def shape(self, input_shapes: Sequence[Shape], parameter_shapes: Sequence[Shape], attributes: Mapping[str, Any]) -> Shape:
-        if tuple(input_shapes[0]) != tuple(input_shapes[1]):
-            raise ValueError(f"a product needs equal shapes, got {input_shapes[0]} and {input_shapes[1]}")
-        return tuple(input_shapes[0])
-
-    def evaluate(self, xp: Any, node: Node, parameters: Sequence[Array], inputs: Sequence[Array]) -> Array:
-        return inputs[0] * inputs[1]

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from holdfast.operators.affine import Add, Constant, Dense, Scale
+from holdfast.operators.convex import Exp, Log, Power, Reciprocal, Softplus, Sqrt, Square
 from holdfast.operators.convolution import Conv, ConvTranspose
-from holdfast.operators.operator import Operator, ProductOperator
+from holdfast.operators.operator import Operator
 from holdfast.operators.piecewise import Abs, Clip, LeakyRelu, Relu
+from holdfast.operators.product import ProductOperator
+from holdfast.operators.sigmoidal import Sigmoid, Tanh
+from holdfast.operators.step import Heaviside
 from holdfast.operators.structural import Concat, Expand, Gather, Pad, ReduceSum, Reshape, Slice, Transpose
+from holdfast.operators.trigonometric import Cos, Sin
 
 OPERATORS: dict[str, Operator] = {
     card.name: card
     for card in (
         Dense(), Scale(), Add(), Constant(), Conv(), ConvTranspose(),
         Reshape(), Transpose(), Slice(), Gather(), Concat(), Pad(), Expand(), ReduceSum(),
-        Relu(), LeakyRelu(), Abs(), Clip(), ProductOperator(),
+        Relu(), LeakyRelu(), Abs(), Clip(), Heaviside(), ProductOperator(),
+        Sigmoid(), Tanh(), Exp(), Log(), Sqrt(), Square(), Power(), Reciprocal(), Softplus(), Sin(), Cos(),
     )
 }  # fmt: skip
 INPUT = "input"  # the one node kind without a card: a variable of the network
