@@ -91,8 +91,10 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
         "holdfast.load.onnx": {
             "load_model": fake.load_model,
             "operators_of": fake.operators_of,
-            "supported_operators": lambda: {"Relu", "Gemm"},
+            "OPSETS": (6, 21),
         },
+        "holdfast.load.folding": {"FOLDS": {"Gemm", "OneHot"}},
+        "holdfast.load.lowering": {"RULES": {"Relu", "Gemm", "Erf"}, "supported": lambda name: name != "Erf"},
         "holdfast.load.vnnlib": {"load_property": fake.load_property},
         "holdfast.search": {"__path__": []},
         "holdfast.search.verify": {"verify": fake.verify},

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import os
+import signal
 import sys
 import time
 from dataclasses import replace
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 
 from holdfast.cli import own_process, worker_process
+from holdfast.cli.bench import termination_as_interrupt
 from holdfast.cli.execution import Options
 from holdfast.cli.instances import Instance, read_instances
 from holdfast.cli.own_process import OwnProcess
@@ -113,6 +116,12 @@ def test_interrupt_keeps_what_is_there(engine: Any, run: Any, folder: Path) -> N
         assert ended.exit_code == 3
         assert [row["verdict"] for row in rows(out)] == ["unsat"]
         assert "3 of 4 instances were not run" in ended.stderr and "solved" in ended.stdout
+
+
+def test_termination_is_an_interrupt() -> None:
+    with pytest.raises(KeyboardInterrupt), termination_as_interrupt():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
 
 
 @pytest.mark.parametrize(

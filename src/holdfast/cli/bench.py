@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,7 +68,7 @@ def bench(
     chosen: Callable[[Options], Executor] = OwnProcess if each_process else WorkerProcess if jobs > 1 else InProcess
 
     journal = Journal(out, resume=resume) if out is not None else None
-    with journal or nullcontext():
+    with journal or nullcontext(), termination_as_interrupt():
         rows = list(journal.rows) if journal else []
         todo = remaining(instances, rows)
         wanted = {instance.key for instance in instances}
@@ -91,6 +92,16 @@ def bench(
     if interrupted:
         complain(f"interrupted: {len(instances) - len(rows)} of {len(instances)} instances were not run")
     return exit_status(rows, bool(contradictions(rows, expected)), interrupted)
+
+
+@contextmanager
+def termination_as_interrupt() -> Iterator[None]:
+    """While inside, SIGTERM is treated like Ctrl-C: what still runs is ended, what is done is kept."""
+    earlier = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
 
 
 def exit_status(rows: Sequence[Row], contradicted: bool, interrupted: bool) -> int:

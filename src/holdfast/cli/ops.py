@@ -5,6 +5,7 @@ Also `holdfast supports`, the capability query of the VNN-LIB 2.0 standard's sol
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated
@@ -19,7 +20,6 @@ from holdfast.report.table import table
 CAPABILITIES = MappingProxyType(
     {
         "--vnnlib-versions": ("1.0", "2.0"),
-        "--onnx-opset-versions": ("6", "21"),
         "--onnx-element-types": ("float32", "real"),
         "--hidden-node-theories": ("NH",),
         "--multiple-input-output-theories": ("MIO",),
@@ -40,14 +40,17 @@ def ops(
 ) -> int:
     """List the supported ONNX operators; for a network, what it uses and what is missing (exit status 2 if any)."""
     if network is None:
-        emit("\n".join(supported()))
+        emit("\n".join(name if variables else f"{name} (of constants)" for name, variables in supported().items()))
         return 0
     require_file(network, "network")
     from holdfast.load.onnx import operators_of
 
     report = operators_of(network)
-    counts = {**report.used, **{name: report.used.get(name, len(nodes)) for name, nodes in report.missing.items()}}
-    rows = [(name, str(n), "MISSING" if name in report.missing else "yes") for name, n in sorted(counts.items())]
+    lacking = Counter(name.split(" ")[0] for name, nodes in report.missing.items() for _ in nodes)
+    rows = [
+        (name, str(n), f"MISSING ({lacking[name]} nodes)" if name in lacking else "yes")
+        for name, n in sorted({**lacking, **report.used}.items())
+    ]
     emit(table(("operator", "nodes", "supported"), rows))
     if not report.missing:
         return 0
@@ -63,18 +66,24 @@ def supports(
 ) -> int:
     """Answer a capability query of the VNN-LIB 2.0 standard, one item a line."""
     if capability == "--onnx-operators":
-        emit("\n".join(supported()))
+        emit("\n".join(name for name, variables in supported().items() if variables))
+    elif capability == "--onnx-opset-versions":
+        from holdfast.load.onnx import OPSETS
+
+        emit("\n".join(map(str, OPSETS)))
     elif capability in CAPABILITIES:
         emit("\n".join(CAPABILITIES[capability]))
     else:
         raise InputError(
-            f"supports {capability}: unknown capability; accepted are {', '.join([*CAPABILITIES, '--onnx-operators'])}"
+            f"supports {capability}: unknown capability; accepted are {', '.join([*CAPABILITIES, '--onnx-operators', '--onnx-opset-versions'])}"
         )
     return 0
 
 
-def supported() -> list[str]:
-    """The ONNX operators that the loader can translate, sorted."""
-    from holdfast.load.onnx import supported_operators
+def supported() -> dict[str, bool]:
+    """The ONNX operators the loader can translate, sorted; False for those it accepts on constants only."""
+    from holdfast.load.folding import FOLDS
+    from holdfast.load.lowering import RULES
+    from holdfast.load.lowering import supported as is_supported
 
-    return sorted(supported_operators())
+    return {name: name in RULES for name in sorted({*RULES, *FOLDS}) if is_supported(name)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 from holdfast.cli.execution import Executor
 from holdfast.cli.in_process import InProcess
@@ -12,7 +12,9 @@ from holdfast.cli.instances import Instance
 from holdfast.report.bench import Row
 
 
-def run_all(instances: Sequence[Instance], new_executor: Callable[[], Executor], jobs: int) -> Iterator[Row | None]:
+def run_all(
+    instances: Sequence[Instance], new_executor: Callable[[], Executor], jobs: int
+) -> Generator[Row | None, None, None]:
     """Yield a row per instance, or None for one that was interrupted. Closing the iterator ends what still runs."""
     if jobs == 1 and isinstance(executor := new_executor(), InProcess):
         yield from map(executor.run, instances)  # in the main thread, which gets the interrupts
