@@ -81,7 +81,8 @@ def test_explosions_are_refused() -> None:
 FORMULAS = st.recursive(
     st.tuples(st.sampled_from(["<=", ">=", "<", ">", "="]), st.sampled_from(["X_0", "Y_0", "Y_1"]), st.integers(-2, 2)),
     lambda inner: st.one_of(
-        st.tuples(st.sampled_from(["and", "or"]), st.lists(inner, min_size=1, max_size=3)), st.tuples(st.just("not"), inner)
+        st.tuples(st.sampled_from(["and", "or"]), st.lists(inner, min_size=1, max_size=3)),
+        st.tuples(st.just("not"), inner),
     ),
     max_leaves=8,
 )

@@ -51,7 +51,12 @@ def test_contains_is_exact(pairs: list[tuple[str, str]], data: st.DataObject) ->
     pairs = [tuple(sorted(p, key=Fraction)) for p in pairs]
     box = Box.of([a for a, _ in pairs], [b for _, b in pairs])
     near = [
-        [v for t in pair for f in (number(t).lower, number(t).upper) for v in (f, math.nextafter(f, 9e99), math.nextafter(f, -9e99))]
+        [
+            v
+            for t in pair
+            for f in (number(t).lower, number(t).upper)
+            for v in (f, math.nextafter(f, 9e99), math.nextafter(f, -9e99))
+        ]
         for pair in pairs
     ]
     x = np.array([data.draw(st.sampled_from(values)) for values in near])

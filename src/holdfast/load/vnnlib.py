@@ -193,7 +193,8 @@ class _Parser:
 
     def expression(self) -> Formula | dict:
         """One condition or term, reduced from the inside; leaves ``at`` behind it."""
-        tokens, end, stack = self.tokens, len(self.tokens), []
+        tokens, end = self.tokens, len(self.tokens)
+        stack: list[tuple[str, bool, list, int]] = []
         while True:
             i = self.at
             if i >= end:

@@ -33,10 +33,12 @@ MAX_DEPTH = 200  # the reference parser and this module recurse
 MAX_DIGITS = 1_000
 MAX_SIZE = 10_000_000
 _VERSION = re.compile(r"\s*\(\s*vnnlib-version\s*<\s*2\s*\.\s*0\s*>\s*\)")
-_SCIENTIFIC = re.compile(r"(?<=[\s(])-?[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]+(?=[\s)])")
+# a constant outside brackets; the lengths keep an unclosed bracket from being searched again and again
+_CONSTANT = re.compile(r"\[[^\][()]{0,200}\]|(?<=[\s(])-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?(?=[\s)])")
 _MAPPED = re.compile(
     r'(\(\s*declare-(?:input|output)\s+([A-Za-z]\w*)\s+\w+\s*\[[\s,0-9]*\])(\s*"[^"\s]*"\s*)\)', re.ASCII
 )
+_REAL = re.compile(r"(declare-(?:input|hidden|output)\s+[A-Za-z]\w*\s+)Real\b", re.ASCII)
 _LINE = re.compile(r"line (\d+)")
 _TYPES = {"F32": "float32", "Real": "real"}
 _RELATIONS = {
@@ -81,7 +83,10 @@ def parse_version_2(text: str, name: str, sha256: str = "") -> Property:
 
 
 def _prepared(text: str, name: str) -> tuple[str, dict[str, str]]:
-    """The text as the reference parser accepts it, and the ONNX names of mapped tensors, which it does not know."""
+    """The text as the reference parser accepts it, and the ONNX names of mapped tensors, which it does not know.
+
+    The standard allows more than that parser: exponents, whole numbers as constants, Real for real.
+    """
     depth, deepest = 0, 0
     for match in re.finditer(r"[()]", text):
         depth += 1 if match[0] == "(" else -1
@@ -94,16 +99,19 @@ def _prepared(text: str, name: str) -> tuple[str, dict[str, str]]:
 
     def take_name(match: re.Match[str]) -> str:
         names[match[2]] = match[3].strip()[1:-1]
-        return match[1] + re.sub(r'"[^"]*"', "", match[3]) + ")"
+        return match[1] + "\n" * match[3].count("\n") + ")"
 
     def expand(match: re.Match[str]) -> str:
+        if match[0][0] == "[":
+            return match[0]
         exponent = match[0].lower().partition("e")[2]
-        if len(match[0]) > MAX_DIGITS or len(exponent) > 6 or abs(int(exponent)) > MAX_DIGITS:
+        if len(match[0]) > MAX_DIGITS or len(exponent) > 6 or abs(int(exponent or "0")) > MAX_DIGITS:
             raise PropertyError(f"{name}: the number {match[0][:40]} has more than {MAX_DIGITS} digits")
-        plain = format(Decimal(match[0]), "f")
+        plain = format(Decimal(match[0]), "f") if exponent else match[0]
         return plain if "." in plain else plain + ".0"
 
-    return _SCIENTIFIC.sub(expand, _MAPPED.sub(take_name, text)), names
+    text = _REAL.sub(r"\1real", text)  # the standard writes it both ways
+    return _CONSTANT.sub(expand, _MAPPED.sub(take_name, text)), names
 
 
 def _parsed(text: str, name: str) -> Any:
@@ -144,7 +152,7 @@ def _declarations(
                 dtype = _TYPES.get(tensor.dtype.name)
                 if dtype is None:
                     raise PropertyError(
-                        f"{name}: {tensor.name} has element type {tensor.dtype.name}, float32 and Real are supported"
+                        f"{name}: {tensor.name} has element type {tensor.dtype.name}, float32 and real are supported"
                     )
                 shape = tuple(tensor.shape)
                 size = math.prod(shape)

@@ -106,7 +106,10 @@ class Box:
             if not bool(np.all((point >= self.lower) & (point <= self.upper))):
                 return False
             # a float64 above the largest float64 <= bound is >= bound: only ties need exact numbers
-            at_lower, at_upper = np.flatnonzero(point == self.lower), np.flatnonzero(point == self.upper)
+            at_lower, at_upper = (
+                np.flatnonzero(point == self.lower).tolist(),
+                np.flatnonzero(point == self.upper).tolist(),
+            )
             return all(Fraction(float(point[i])) >= self.exact_lower(i) for i in at_lower) and all(
                 Fraction(float(point[i])) <= self.exact_upper(i) for i in at_upper
             )
@@ -125,9 +128,9 @@ class Box:
         # compare in float64, which holds every number of the narrower type; exact texts decide ties
         below = low.astype(np.float64) < self.lower
         above = high.astype(np.float64) > self.upper
-        for i in np.flatnonzero(low.astype(np.float64) == self.lower):
+        for i in np.flatnonzero(low.astype(np.float64) == self.lower).tolist():
             below[i] = self.exact_lower(i) > Fraction(float(self.lower[i]))
-        for i in np.flatnonzero(high.astype(np.float64) == self.upper):
+        for i in np.flatnonzero(high.astype(np.float64) == self.upper).tolist():
             above[i] = self.exact_upper(i) < Fraction(float(self.upper[i]))
         return np.where(below, np.nextafter(low, largest), low), np.where(above, np.nextafter(high, -largest), high)
 
