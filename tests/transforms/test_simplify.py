@@ -90,7 +90,14 @@ def test_acas_layers_become_dense_with_bias(named, float32s):
 
 
 def test_property_rows_are_merged_into_the_last_layer(named, float32s):
-    assert _ops(simplify(named("margins")(float32s(11))).model) == [INPUT, "reshape", "dense", "relu", "dense", "reshape"]
+    assert _ops(simplify(named("margins")(float32s(11))).model) == [
+        INPUT,
+        "reshape",
+        "dense",
+        "relu",
+        "dense",
+        "reshape",
+    ]
 
 
 def _linear_cases():
