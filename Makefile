@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 INPUTS := pyproject.toml constraints.txt
 
-.PHONY: help demo test check docs bench clean
+.PHONY: help demo test lint check docs bench clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make demo    install into .venv, then one proof and one counterexample on the project'"'"'s own networks'
 	@echo 'make test    install into .venv, then the test suite'
+	@echo 'make lint    the checks without the test suite'
 	@echo 'make check   format, lint, types, layers, documentation, tests: the same as continuous integration'
 	@echo 'make docs    the documentation as a web site in site/'
 	@echo 'make bench   the benchmark table (set HOLDFAST_BENCHMARKS)'
@@ -37,6 +38,9 @@ demo: $(VENV)/.installed-demo
 
 test: $(VENV)/.installed-test
 	scripts/test $(ARGS)
+
+lint: $(VENV)/.installed-dev
+	scripts/check --no-tests
 
 check: $(VENV)/.installed-dev
 	scripts/check
