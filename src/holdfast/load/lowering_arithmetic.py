@@ -181,6 +181,12 @@ def _softmax(ctx: Context, x: Sequence[Any]) -> Lowered:
     return ctx.add("product", (exponential, ctx.expand(inverse, shape)))
 
 
+def _sign(ctx: Context, x: Sequence[Any]) -> Lowered:
+    """step(x) - step(-x), which is 0 at 0 as ONNX demands."""
+    above, below = ctx.add("heaviside", (x[0],), rounds=False), ctx.add("heaviside", (negate(ctx, x[0]),), rounds=False)
+    return total(ctx, (above, below), (1, -1), rounds=False)
+
+
 def _cast(ctx: Context, x: Sequence[Any]) -> Lowered:
     """Widening a float changes no number; anything else rounds."""
     from holdfast.load.tensors import element_type
@@ -228,7 +234,7 @@ ARITHMETIC: dict[str, Rule] = {
     "Cast": Rule(_cast), "Where": Rule(_where),
     "LeakyRelu": _plain(_leaky_relu), "PRelu": _plain(_prelu), "HardSigmoid": _plain(_hard_sigmoid),
     "HardSwish": _plain(_hard_swish), "Softmax": _plain(_softmax, "exp", "reciprocal"),
-    "Relu": unary("relu"), "Abs": unary("abs"), "Sigmoid": unary("sigmoid"), "Tanh": unary("tanh"),
+    "Sign": _plain(_sign, "heaviside"), "Relu": unary("relu"), "Abs": unary("abs"), "Sigmoid": unary("sigmoid"), "Tanh": unary("tanh"),
     "Exp": unary("exp"), "Log": unary("log"), "Sqrt": unary("sqrt"), "Sin": unary("sin"), "Cos": unary("cos"),
     "Reciprocal": unary("reciprocal"), "Softplus": unary("softplus"),
 }  # fmt: skip
