@@ -1,5 +1,5 @@
 # Everything a newcomer needs: make demo, make test, make check, make docs. Needs python3.11 (or newer) and make only.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
