@@ -208,6 +208,8 @@ class _Parser:
                     value = self.simple(head, tokens[i + 2], tokens[i + 3], positive)
                     self.at = i + 5
                 else:
+                    if head in ("(", ")"):
+                        raise self.fail(f"expected an operator behind the parenthesis, found {_short(head)}")
                     if len(stack) >= MAX_DEPTH:
                         raise self.fail(f"parentheses are nested deeper than {MAX_DEPTH}")
                     stack.append((head, positive != (head == "not"), [], i))

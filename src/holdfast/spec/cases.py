@@ -55,14 +55,19 @@ def conjunction(formulas: Iterable[Formula]) -> Formula:
             constraints += formula[0].constraints
         else:
             forks.append(formula)
+    count = math.prod(map(len, forks))
+    widest = len(bounds) + len(constraints)
+    widest += sum(max((len(c.bounds) + len(c.constraints) for c in fork), default=0) for fork in forks)
+    if count > MAX_CASES:
+        raise TooLargeError(
+            f"the property needs {count} cases in disjunctive normal form, at most {MAX_CASES} are accepted"
+        )
+    if forks and count * widest > MAX_ATOMS:
+        raise TooLargeError(
+            f"the property needs {count} cases of up to {widest} conditions, at most {MAX_ATOMS} in all are accepted"
+        )
     product: Formula = (Conjunction(tuple(bounds), tuple(constraints)),)
-    for fork in sorted(forks, key=len):
-        count = len(product) * len(fork)
-        widest = sum(max((len(c.bounds) + len(c.constraints) for c in f), default=0) for f in (product, fork))
-        if count > MAX_CASES or count * widest > MAX_ATOMS:
-            raise TooLargeError(
-                f"the property needs {count} cases in disjunctive normal form, at most {MAX_CASES} are accepted"
-            )
+    for fork in forks:
         product = tuple(_join(a, b) for a in product for b in fork)
     return product
 
