@@ -99,3 +99,13 @@ def test_out_of_range_is_refused(bad):
     assert multiply(Ball(np.array([bad])), Ball(np.ones(1))) is None
     assert multiply_add(Ball(np.ones(1)), Ball(np.ones(1)), Ball(np.array([bad]))) is None
     assert matrix_product(Ball(np.ones((1, 1))), Ball(np.array([[bad]]))) is None
+
+
+def test_selections_cost_nothing_and_large_products_are_declined():
+    big = np.zeros((3000, 3000))
+    big[np.random.default_rng(2).integers(0, 3000, 3000), np.arange(3000)] = -1.0
+    rows = np.random.default_rng(3).normal(size=(2, 3000))
+    product = matrix_product(Ball(rows), Ball(big), limit=6000)
+    assert product.radius is None
+    assert (product.value == rows @ big).all()
+    assert matrix_product(Ball(rows), Ball(big), limit=5999) is None

@@ -220,3 +220,17 @@ def test_identity_network_and_unused_input():
     small = simplify(_model(b, [b.add("reshape", [x], shape=(2,))])).model
     assert _ops(small) == [INPUT, INPUT]
     assert small.graph.outputs == (0,)
+
+
+def test_a_large_selection_is_merged_where_that_saves_parameters():
+    b = GraphBuilder()
+    rng = np.random.default_rng(0)
+    big = np.zeros((5000, 5000))
+    big[rng.integers(0, 5000, 5000), np.arange(5000)] = 1.0
+    first, bias = rng.normal(size=(2, 5000)), rng.normal(size=5000)
+    y = b.add("dense", [b.add("dense", [b.input((1, 2))], [first, bias])], [big])
+    small = simplify(_model(b, [y])).model
+    assert _ops(small) == [INPUT, "dense"]
+    assert not small.radii
+    assert (small.parameters["p0"] == first @ big).all()
+    assert (small.parameters["p1"] == bias @ big).all()

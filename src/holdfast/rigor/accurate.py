@@ -8,6 +8,7 @@ Ogita, Rump, Oishi, Accurate Sum and Dot Product, SIAM J. Sci. Comput. 26(6), 20
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -64,27 +65,39 @@ def multiply_add(a: Ball, b: Ball, c: Ball) -> Ball | None:
     return _sum_of_products([(a, b), (c, _ONE)], 2) if _all_safe(a, b, c) else None
 
 
-def matrix_product(a: Ball, b: Ball, c: Ball | None = None) -> Ball | None:
-    """a (n, k) @ b (k, m) (+ c, broadcastable), or None where an argument is out of range.
+def matrix_product(a: Ball, b: Ball, c: Ball | None = None, *, limit: int | None = None) -> Ball | None:
+    """a (n, k) @ b (k, m) (+ c, broadcastable); None where a number is out of range, or for more work than ``limit``.
 
-    Work is proportional to n m times the number of columns of ``a`` that are not zero.
+    Work, in multiplications: n m times the largest number of entries of a column of ``b`` that are not zero and meet
+    a column of ``a`` that is not. Selection matrices, however large, cost next to nothing.
     """
-    if not _all_safe(a, b, *([c] if c else [])):
+    n, m = a.value.shape[0], b.value.shape[1]
+    present = _present(b) & np.any(_present(a), axis=0)[:, None]
+    depth = int(np.count_nonzero(present, axis=0).max(initial=0))
+    if limit is not None and n * m * depth > limit:
         return None
-    used = np.any(a.value != 0, axis=0)
-    if a.radius is not None:
-        used |= np.any(a.radius != 0, axis=0)
-    pairs = [(take(a, (slice(None), [k])), take(b, ([k], slice(None)))) for k in np.flatnonzero(used)]
-    if c is not None:
-        pairs.append((c, _ONE))
-    if not pairs:
-        return Ball(np.zeros((a.value.shape[0], b.value.shape[1])))
-    out = _sum_of_products(pairs, len(pairs))
-    shape = (a.value.shape[0], b.value.shape[1])
-    return Ball(
-        np.array(np.broadcast_to(out.value, shape)),
-        out.radius if out.radius is None else np.array(np.broadcast_to(out.radius, shape)),
-    )
+    rows, columns = np.nonzero(present)
+    entries = take(b, (rows, columns))
+    if not _all_safe(a, entries, *([c] if c else [])):
+        return None
+    # the s-th entry of every column: its row (0 where there is none) and its value (0 there)
+    order = np.argsort(columns, kind="stable")
+    columns = columns[order]
+    slot = np.arange(columns.size) - np.searchsorted(columns, columns)
+    chosen = np.zeros((depth, m), np.intp)
+    chosen[slot, columns] = rows[order]
+    value, radius = np.zeros((depth, m)), None if entries.radius is None else np.zeros((depth, m))
+    value[slot, columns] = entries.value[order]
+    if radius is not None and entries.radius is not None:
+        radius[slot, columns] = entries.radius[order]
+    factors = Ball(value, radius)
+    pairs = ((take(a, (slice(None), chosen[s])), take(factors, (s,))) for s in range(depth))
+    start = Ball(np.zeros((n, m))) if c is None else broadcast(c, (n, m))
+    return _sum_of_products(chain([(start, _ONE)], pairs), depth + 1)
+
+
+def _present(a: Ball) -> np.ndarray:
+    return a.value != 0 if a.radius is None else (a.value != 0) | (a.radius != 0)
 
 
 def row_products(a: Ball, b: Ball, c: Ball) -> Ball | None:
@@ -101,13 +114,21 @@ def negate(a: Ball) -> Ball:
 
 
 def take(a: Ball, index: tuple) -> Ball:
-    """Indexing, of value and radius alike."""
-    return Ball(a.value[index], None if a.radius is None else a.radius[index])
+    """Indexing, of value and radius alike; a part that is exact has no radius."""
+    radius = None if a.radius is None else a.radius[index]
+    return Ball(a.value[index], radius if radius is not None and np.any(radius) else None)
 
 
 def reshape(a: Ball, shape: tuple[int, ...]) -> Ball:
     """Same elements, new shape."""
     return Ball(a.value.reshape(shape), None if a.radius is None else a.radius.reshape(shape))
+
+
+def stack(a: Ball, b: Ball) -> Ball:
+    """The rows of a, then those of b."""
+    radii = [np.zeros(x.value.shape) if x.radius is None else x.radius for x in (a, b)]
+    exact = a.radius is None and b.radius is None
+    return Ball(np.concatenate([a.value, b.value]), None if exact else np.concatenate(radii))
 
 
 def broadcast(a: Ball, shape: tuple[int, ...]) -> Ball:

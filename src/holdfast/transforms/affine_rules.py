@@ -11,7 +11,17 @@ from collections.abc import Callable
 
 import numpy as np
 
-from holdfast.rigor.accurate import Ball, broadcast, matrix_product, multiply, multiply_add, reshape, row_products
+from holdfast.rigor.accurate import (
+    Ball,
+    broadcast,
+    matrix_product,
+    multiply,
+    multiply_add,
+    reshape,
+    row_products,
+    stack,
+    take,
+)
 from holdfast.transforms.rewriting import Draft, Rule, Step, keywords
 from holdfast.transforms.structural_rules import are_ones, are_zeros
 
@@ -136,23 +146,26 @@ def dense_of_dense(draft: Draft, step: Step) -> Step | None:
         return None
     first, second = before.parameters[0], step.parameters[0]
     (n, k), m = first.value.shape, second.value.shape[1]
-    if n * m > n * k + k * m or n * k * m > _LARGEST_PRODUCT:
+    if n * m > n * k + k * m:
         return None
-    weight = matrix_product(first, second)
     biases = [p.parameters[1] if len(p.parameters) > 1 else None for p in (before, step)]
-    bias: Ball | None = biases[1]
+    stacked = first if biases[0] is None else stack(first, reshape(biases[0], (1, -1)))  # the bias goes the same way
+    merged = matrix_product(stacked, second, limit=_LARGEST_PRODUCT)
+    if merged is None:
+        return None
+    weight, bias = take(merged, (slice(n),)), biases[1]
     if biases[0] is not None:
-        row = matrix_product(reshape(biases[0], (1, -1)), second, biases[1])
-        if row is None:
+        row = take(merged, (n,))
+        bias = row if bias is None else multiply_add(bias, Ball(np.ones(())), row)
+        if bias is None:
             return None
-        bias = reshape(row, (-1,))
-    if weight is None or not _precise(weight):
+    if not _precise(weight):
         return None
     parameters = [weight] if bias is None else [weight, bias]
     if between is None:
         return draft.derive(step, "dense", before.inputs, parameters)
-    merged = draft.inner(draft.derive(step, "dense", before.inputs, parameters))  # a reshape of leading axes commutes
-    return draft.derive(step, "reshape", [merged], shape=step.shape)
+    inner = draft.inner(draft.derive(step, "dense", before.inputs, parameters))  # a reshape of leading axes commutes
+    return draft.derive(step, "reshape", [inner], shape=step.shape)
 
 
 def _sole_producer(draft: Draft, step: Step, op: str, producers: tuple[str, ...]) -> Step | None:
