@@ -6,7 +6,6 @@ coefficients are parameters, so that equal networks with equally many rows give 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
@@ -68,18 +67,26 @@ def _products(
 ) -> tuple[int, dict[Monomial, int]]:
     """Append all monomials (sorted by falling degree) behind the features, one factor of all of them at a time."""
 
-    def factor(k: int, count: int) -> int:
-        chosen = tuple(columns[m[k]] for m in monomials[:count])
-        return builder.add("gather", (features,), rounds=False, axis=0, indices=chosen)
+    def factor(k: int, group: Sequence[Monomial]) -> int:
+        return builder.add("gather", (features,), rounds=False, axis=0, indices=tuple(columns[m[k]] for m in group))
 
     (start,) = builder.shape(features)
-    value, parts, index = factor(0, len(monomials)), [features], {}
-    for k in range(1, len(monomials[0])):
-        count = sum(len(m) > k for m in monomials)
-        if count < math.prod(builder.shape(value)):
-            value = builder.add("slice", (value,), rounds=False, slices=((0, count, 1),))
-        value = builder.add("product", (value, factor(k, count)), rounds=False)
+    parts, index = [features], {}
+    # a square has a card of its own, much tighter than a product of two values that might differ
+    squares = [m for m in monomials if len(m) == 2 and m[0] == m[1]]
+    if squares:
+        parts.append(builder.add("square", (factor(0, squares),), rounds=False))
+        index.update({m: start + i for i, m in enumerate(squares)})
+        start += len(squares)
+    group = [m for m in monomials if m not in index]
+    value = factor(0, group) if group else features
+    for k in range(1, len(group[0]) if group else 0):
+        longer = [m for m in group if len(m) > k]
+        if len(longer) < len(group):  # the monomials are sorted by falling degree
+            value = builder.add("slice", (value,), rounds=False, slices=((0, len(longer), 1),))
+        group = longer
+        value = builder.add("product", (value, factor(k, group)), rounds=False)
         parts.append(value)
-        index.update({m: start + i for i, m in enumerate(monomials[:count]) if len(m) == k + 1})
-        start += count
+        index.update({m: start + i for i, m in enumerate(group) if len(m) == k + 1})
+        start += len(group)
     return builder.add("concat", parts, rounds=False, axis=0), index
