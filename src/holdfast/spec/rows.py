@@ -71,7 +71,8 @@ def _products(
         return builder.add("gather", (features,), rounds=False, axis=0, indices=tuple(columns[m[k]] for m in group))
 
     (start,) = builder.shape(features)
-    parts, index = [features], {}
+    parts = [features]
+    index: dict[Monomial, int] = {}
     # a square has a card of its own, much tighter than a product of two values that might differ
     squares = [m for m in monomials if len(m) == 2 and m[0] == m[1]]
     if squares:
