@@ -39,7 +39,16 @@ def _network() -> onnx.ModelProto:
     }  # fmt: skip
     nodes = [
         n("Pad", ["x", "pads"], ["p"]),
-        n("Conv", ["p", "k", "b"], ["c"], pads=[1, 1, 1, 1], strides=[2, 2], kernel_shape=[3, 3], dilations=[1, 1], group=1),
+        n(
+            "Conv",
+            ["p", "k", "b"],
+            ["c"],
+            pads=[1, 1, 1, 1],
+            strides=[2, 2],
+            kernel_shape=[3, 3],
+            dilations=[1, 1],
+            group=1,
+        ),
         n("BatchNormalization", ["c", "b", "b", "b", "v"], ["bn"], epsilon=0.1),
         n("Relu", ["bn"], ["r"]),
         n("Resize", ["r", "empty", "scales"], ["up"], mode="nearest"),
@@ -133,13 +142,19 @@ def test_changed_fields(tmp_path: Path, data: st.DataObject) -> None:
                 names = [t.name for t in graph.initializer] + [o for n in graph.node for o in n.output] + ["", "?"]
                 node.input[data.draw(st.integers(0, len(node.input) - 1))] = data.draw(st.sampled_from(names))
             case 6:
-                node.op_type = data.draw(st.sampled_from([n.op_type for n in graph.node] + ["Flatten", "MatMul", "Softmax", "Div", "Range"]))
+                node.op_type = data.draw(
+                    st.sampled_from([n.op_type for n in graph.node] + ["Flatten", "MatMul", "Softmax", "Div", "Range"])
+                )
             case 7:
                 model.opset_import[0].version = data.draw(st.integers(-1, 30))
             case 8:
                 graph.input[0].type.tensor_type.shape.dim[data.draw(st.integers(0, 3))].dim_value = size
             case 9 if tensor.data_type == TensorProto.INT64 and tensor.dims:
-                values = numpy_helper.to_array(tensor).copy() if np.prod(tensor.dims) * 8 == len(tensor.raw_data) else np.zeros(0, np.int64)
+                values = (
+                    numpy_helper.to_array(tensor).copy()
+                    if np.prod(tensor.dims) * 8 == len(tensor.raw_data)
+                    else np.zeros(0, np.int64)
+                )
                 if values.size:
                     values.flat[data.draw(st.integers(0, values.size - 1))] = size
                     tensor.raw_data = values.tobytes()
@@ -150,11 +165,12 @@ def test_changed_fields(tmp_path: Path, data: st.DataObject) -> None:
     _accepts_or_refuses(tmp_path / "net.onnx", model.SerializeToString())
 
 
+@pytest.mark.parametrize("name", ["w", "empty"])
 @pytest.mark.parametrize("dims", [(100_000, 100_000), (2**40,), (2**62, 4), (0, 2**62)])
-def test_absurd_claims_allocate_nothing(tmp_path: Path, dims: tuple[int, ...]) -> None:
+def test_absurd_claims_allocate_nothing(tmp_path: Path, dims: tuple[int, ...], name: str) -> None:
     model = onnx.ModelProto()
     model.CopyFrom(_MODEL)
-    tensor = next(t for t in model.graph.initializer if t.name == "w")
+    tensor = next(t for t in model.graph.initializer if t.name == name)
     del tensor.dims[:]
     tensor.dims.extend(dims)
     with pytest.raises(InputError):

@@ -47,10 +47,14 @@ class Constant:
 
     def map(self, function: Callable[[np.ndarray], np.ndarray]) -> Constant:
         """The same rearrangement (reshape, slice, gather ...) of value and radius."""
-        return Constant(function(self.value), None if self.radius is None else function(self.radius), self.dtype, self.name)
+        return Constant(
+            function(self.value), None if self.radius is None else function(self.radius), self.dtype, self.name
+        )
 
 
-def real(value: np.ndarray | float, radius: np.ndarray | None = None, dtype: str = "float32", name: str = "") -> Constant:
+def real(
+    value: np.ndarray | float, radius: np.ndarray | None = None, dtype: str = "float32", name: str = ""
+) -> Constant:
     """A float constant; a radius that is zero everywhere is dropped."""
     if radius is not None and not np.any(radius):
         radius = None
@@ -114,7 +118,9 @@ def divide(a: Constant, b: Constant) -> Constant:
         error = np.where(exact, 0.0, np.abs(quotient) * _UNIT + _TINY)
     if a.radius is not None or b.radius is not None:
         # |X/Y - x/y| <= (rx + |x/y| ry) / (|y| - ry), and |y| - ry >= |y| / 2
-        error = error + (_radius(a) + (np.abs(quotient) * (1 + 4 * _UNIT) + _TINY) * ry) / (np.abs(y) - ry) * (1 + 8 * _UNIT)
+        error = error + (_radius(a) + (np.abs(quotient) * (1 + 4 * _UNIT) + _TINY) * ry) / (np.abs(y) - ry) * (
+            1 + 8 * _UNIT
+        )
     return real(quotient, _outward(error), wider(a, b))
 
 
@@ -127,7 +133,9 @@ def root(a: Constant) -> Constant:
     with np.errstate(divide="ignore", invalid="ignore"):
         exact = (_short(y) & (y * y == x)) | (x == 0)
         # |sqrt(X) - sqrt(x)| <= |X - x| / sqrt(x)
-        error = np.where(exact, 0.0, y * _UNIT) + np.where(np.asarray(r) > 0, r / np.where(y > 0, y, 1.0) * (1 + 8 * _UNIT), 0.0)
+        error = np.where(exact, 0.0, y * _UNIT) + np.where(
+            np.asarray(r) > 0, r / np.where(y > 0, y, 1.0) * (1 + 8 * _UNIT), 0.0
+        )
     return real(y, _outward(error), a.dtype)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,10 @@ class Context:
             raise NotSupported
         constants = [p if isinstance(p, Constant) else real(p) for p in parameters]
         for constant in constants:
-            if not np.isfinite(constant.value).all() or not (constant.exact or np.isfinite(constant.radius).all()):
+            if (
+                not np.isfinite(constant.value).all()
+                or not np.isfinite(0.0 if constant.radius is None else constant.radius).all()
+            ):
                 raise ValueError(f"the constant '{constant.name}' has a value that is not finite")
         position = self.builder.add(
             op, inputs, [c.value for c in constants], name=self.node.name, rounds=rounds,
@@ -72,8 +76,10 @@ class Context:
 
     def guard(self, shape: Sequence[int]) -> None:
         """Refuse a shape before anything of its size is made."""
-        if any(n < 0 for n in shape) or math.prod(shape) > NODE_LIMIT or len(shape) > 32:
-            raise ValueError(f"a value of shape {tuple(shape)} is too large; at most {NODE_LIMIT} elements are accepted")
+        if any(n < 0 for n in shape) or math.prod(max(1, n) for n in shape) > NODE_LIMIT or len(shape) > 32:
+            raise ValueError(
+                f"a value of shape {tuple(shape)} is too large; at most {NODE_LIMIT} elements are accepted"
+            )
 
     def shape(self, value: int | Constant) -> Shape:
         """Shape of a value."""
@@ -112,7 +118,7 @@ class Context:
         if list(indices) == list(range(shape[axis])):
             return x
         step = indices[1] - indices[0] if n > 1 else 1
-        if n and step and all(b - a == step for a, b in zip(indices, indices[1:], strict=False)):
+        if n and step and all(b - a == step for a, b in pairwise(indices)):
             slices = tuple((indices[0], n, step) if i == axis else (0, size, 1) for i, size in enumerate(shape))
             return self.add("slice", (x,), rounds=False, slices=slices)
         return self.add("gather", (x,), rounds=False, axis=axis, indices=tuple(int(i) for i in indices))

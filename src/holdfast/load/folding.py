@@ -60,7 +60,9 @@ def _exactly(function: Callable[..., np.ndarray], dtype: str | None = None) -> F
         _broadcast(ctx, x)
         value = np.asarray(function(*(v.value for v in x)))
         kind = dtype or x[0].dtype
-        return Constant(value.astype(np.float64 if kind in ("float16", "bfloat16", "float32", "float64") else kind), None, kind)
+        return Constant(
+            value.astype(np.float64 if kind in ("float16", "bfloat16", "float32", "float64") else kind), None, kind
+        )
 
     return fold
 

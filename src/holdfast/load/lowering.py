@@ -27,7 +27,12 @@ def _constant(ctx: Context, x: Sequence[Any]) -> Lowered:
     attributes = ctx.node.attributes
     if "value" in attributes:
         return attributes["value"]
-    for key, dtype in (("value_float", "float32"), ("value_floats", "float32"), ("value_int", "int64"), ("value_ints", "int64")):
+    for key, dtype in (
+        ("value_float", "float32"),
+        ("value_floats", "float32"),
+        ("value_int", "int64"),
+        ("value_ints", "int64"),
+    ):
         if key in attributes:
             return Constant(np.array(attributes[key], np.float64 if dtype in FLOATS else dtype), None, dtype)
     raise NotSupported(f"with {', '.join(attributes) or 'no value'}")
@@ -63,7 +68,13 @@ class Lowering:
     missing: Mapping[str, list[str]]
 
 
-def lower(where: str, opset: int, inputs: Mapping[str, tuple[tuple[int, ...], str]], constants: Mapping[str, Constant], nodes: Sequence[OnnxNode]) -> Lowering:
+def lower(
+    where: str,
+    opset: int,
+    inputs: Mapping[str, tuple[tuple[int, ...], str]],
+    constants: Mapping[str, Constant],
+    nodes: Sequence[OnnxNode],
+) -> Lowering:
     """Lower nodes (in an order in which every input is known before it is read).
 
     ``inputs``: shape and element type of the variables; ``constants``: the initializers, by name (looked up when

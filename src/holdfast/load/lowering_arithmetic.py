@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.load.constants import Constant, divide, plus, real, reciprocal_of, times
+from holdfast.load.constants import Constant, divide, real, reciprocal_of, times
 from holdfast.load.context import Context, Handler, Lowered, NotSupported, Rule
 from holdfast.operators import OPERATORS
 
@@ -51,6 +51,10 @@ def stretch(ctx: Context, x: int, constant: Constant, rounds: bool = True) -> in
 def negate(ctx: Context, x: int) -> int:
     """-x."""
     return ctx.add("scale", (x,), (_MINUS, _ZERO), rounds=False)
+
+
+def _neg(ctx: Context, x: Sequence[Any]) -> Lowered:
+    return negate(ctx, x[0])
 
 
 def multiply(ctx: Context, a: int, b: int) -> int:
@@ -128,13 +132,23 @@ def _pow(ctx: Context, x: Sequence[Any]) -> Lowered:
         raise NotSupported(f"exponent {e:g}")
     if e == 0:
         return real(np.ones(ctx.shape(base)))
-    power = base if abs(e) == 1 else ctx.add("square", (base,)) if abs(e) == 2 else ctx.add("power", (base,), exponent=int(abs(e)))
+    power = (
+        base
+        if abs(e) == 1
+        else ctx.add("square", (base,))
+        if abs(e) == 2
+        else ctx.add("power", (base,), exponent=int(abs(e)))
+    )
     return ctx.add("reciprocal", (power,)) if e < 0 else power
 
 
 def unary(card: str) -> Rule:
     """An operator that is a card."""
-    return Rule(lambda ctx, x: ctx.add(card, (ctx.variable(x[0]),)), (card,))
+
+    def lower(ctx: Context, x: Sequence[Any]) -> Lowered:
+        return ctx.add(card, (ctx.variable(x[0]),))
+
+    return Rule(lower, (card,))
 
 
 def _leaky_relu(ctx: Context, x: Sequence[Any]) -> Lowered:
@@ -206,7 +220,10 @@ def _where(ctx: Context, x: Sequence[Any]) -> Lowered:
     mask = condition.value.astype(bool)
     shape = np.broadcast_shapes(*(v.shape if isinstance(v, Constant) else ctx.shape(v) for v in x))
     ctx.guard(shape)
-    taken = [real(np.where(np.broadcast_to(mask, shape), 1.0, 0.0)), real(np.where(np.broadcast_to(mask, shape), 0.0, 1.0))]
+    taken = [
+        real(np.where(np.broadcast_to(mask, shape), 1.0, 0.0)),
+        real(np.where(np.broadcast_to(mask, shape), 0.0, 1.0)),
+    ]
     parts = []
     for value, keep in zip((yes, no), taken, strict=True):
         if isinstance(value, Constant):
@@ -230,7 +247,7 @@ def _plain(handler: Handler, *cards: str) -> Rule:
 
 ARITHMETIC: dict[str, Rule] = {
     "Add": _plain(_add), "Sub": _plain(_sub), "Mul": _plain(_mul), "Div": _plain(_div), "Sum": _plain(_sum),
-    "Mean": _plain(_mean), "Pow": _plain(_pow), "Neg": _plain(lambda ctx, x: negate(ctx, x[0])),
+    "Mean": _plain(_mean), "Pow": _plain(_pow), "Neg": _plain(_neg),
     "Cast": Rule(_cast), "Where": Rule(_where),
     "LeakyRelu": _plain(_leaky_relu), "PRelu": _plain(_prelu), "HardSigmoid": _plain(_hard_sigmoid),
     "HardSwish": _plain(_hard_swish), "Softmax": _plain(_softmax, "exp", "reciprocal"),

@@ -27,10 +27,14 @@ def _larger(ctx: Context, a: int | Constant, b: int | Constant) -> int:
         a = ctx.variable(a)
     if isinstance(b, Constant):
         if np.any(b.value) or not b.exact:
-            return shift(ctx, ctx.add("relu", (shift(ctx, a, times(_MINUS, b), rounds=False),), rounds=False), b, rounds=False)
+            return shift(
+                ctx, ctx.add("relu", (shift(ctx, a, times(_MINUS, b), rounds=False),), rounds=False), b, rounds=False
+            )
         a = ctx.expand(a, np.broadcast_shapes(ctx.shape(a), b.shape))
         return ctx.add("relu", (a,), rounds=False)
-    return total(ctx, (b, ctx.add("relu", (total(ctx, (a, b), (1, -1), rounds=False),), rounds=False)), (1, 1), rounds=False)
+    return total(
+        ctx, (b, ctx.add("relu", (total(ctx, (a, b), (1, -1), rounds=False),), rounds=False)), (1, 1), rounds=False
+    )
 
 
 def _smaller(ctx: Context, a: int | Constant, b: int | Constant) -> int:
@@ -112,7 +116,8 @@ def _clip(ctx: Context, x: Sequence[Any]) -> Lowered:
     """min(max(x, low), high); a bound that is omitted, infinite or the largest float32 is none."""
     y = ctx.variable(x[0])
     if ctx.opset < 11:
-        low, high = (real(ctx.node.get("min", -_FLOAT32_MAX)), real(ctx.node.get("max", _FLOAT32_MAX)))
+        low: Any = real(ctx.node.get("min", -_FLOAT32_MAX))
+        high: Any = real(ctx.node.get("max", _FLOAT32_MAX))
     else:
         low, high = (x[i] if len(x) > i else None for i in (1, 2))
     if any(isinstance(v, int) for v in (low, high) if v is not None):

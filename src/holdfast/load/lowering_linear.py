@@ -23,17 +23,17 @@ def matmul(ctx: Context, a: int | Constant, b: int | Constant) -> int:
     if not sa or not sb or sa[-1] != sb[-2 if len(sb) > 1 else 0]:
         raise ValueError(f"shapes {sa} and {sb} do not fit a matrix product")
     if isinstance(a, Constant) and isinstance(b, Constant):
-        a = ctx.variable(a)
+        return matmul(ctx, ctx.variable(a), b)
     if len(sb) == 1:
         y = matmul(ctx, a, _shaped(ctx, b, (*sb, 1)))
         return ctx.reshape(y, ctx.shape(y)[:-1])
-    if isinstance(b, Constant) and math.prod(sb[:-2]) == 1:
+    if isinstance(a, int) and isinstance(b, Constant) and math.prod(sb[:-2]) == 1 and (len(sa) > 1 or len(sb) == 2):
         y = ctx.add("dense", (a,), (b if len(sb) == 2 else b.map(lambda v: v.reshape(sb[-2:])),))
         return ctx.reshape(y, (*(1,) * (len(sb) - len(sa)), *ctx.shape(y))) if len(sb) > len(sa) > 1 else y
     if len(sa) == 1:
         y = matmul(ctx, _shaped(ctx, a, (1, *sa)), b)
         return ctx.reshape(y, (*ctx.shape(y)[:-2], ctx.shape(y)[-1]))
-    if isinstance(a, Constant) and math.prod(sa[:-2]) == 1:  # A x = (x^T A^T)^T
+    if isinstance(a, Constant) and isinstance(b, int) and math.prod(sa[:-2]) == 1:  # A x = (x^T A^T)^T
         y = matmul(ctx, _swap(ctx, b), a.transposed)
         return _swap(ctx, y)
     return _contract(ctx, a, b)
@@ -55,10 +55,10 @@ def _contract(ctx: Context, a: int | Constant, b: int | Constant) -> int:
     full = (*batch, sa[-2], sa[-1], sb[-1])
     ctx.guard(full)
     left, right = _shaped(ctx, a, (*sa, 1)), _shaped(ctx, b, (*sb[:-2], 1, *sb[-2:]))
-    if isinstance(left, Constant):
+    if isinstance(right, Constant):
+        product = stretch(ctx, ctx.expand(ctx.variable(left), full), right)
+    elif isinstance(left, Constant):
         product = stretch(ctx, ctx.expand(right, full), left)
-    elif isinstance(right, Constant):
-        product = stretch(ctx, ctx.expand(left, full), right)
     else:
         product = ctx.add("product", (ctx.expand(left, full), ctx.expand(right, full)))
     return ctx.add("reduce_sum", (product,), axes=(len(full) - 2,))
@@ -140,7 +140,13 @@ def _conv(ctx: Context, x: Sequence[Any]) -> Lowered:
 def _windowed(ctx: Context, x: int, parameters: Sequence[Constant], geometry: Windows, groups: int) -> int:
     ctx.guard([n + sum(p) for n, p in zip(ctx.shape(x)[2:], geometry.pads, strict=True)])
     return ctx.add(
-        "conv", (x,), parameters, strides=geometry.strides, pads=geometry.pads, dilations=geometry.dilations, groups=groups
+        "conv",
+        (x,),
+        parameters,
+        strides=geometry.strides,
+        pads=geometry.pads,
+        dilations=geometry.dilations,
+        groups=groups,
     )
 
 
@@ -194,7 +200,10 @@ def _average_pool(ctx: Context, x: Sequence[Any]) -> Lowered:
         raise ValueError("a window holds nothing but padding")
     uniform = all(c == k for per, k in zip(counts, geometry.kernel, strict=True) for c in per)
     # ceil_mode: the convolution must reach as far as the last window does
-    reach = [(o - 1) * s + (k - 1) * d + 1 for o, s, k, d in zip(geometry.out, geometry.strides, geometry.kernel, geometry.dilations, strict=True)]
+    reach = [
+        (o - 1) * s + (k - 1) * d + 1
+        for o, s, k, d in zip(geometry.out, geometry.strides, geometry.kernel, geometry.dilations, strict=True)
+    ]
     pads = tuple((b, max(a, r - n - b)) for (b, a), r, n in zip(geometry.pads, reach, space, strict=True))
     geometry = Windows(geometry.kernel, geometry.strides, geometry.dilations, pads, geometry.out)
     size = math.prod(geometry.kernel)

@@ -6,7 +6,7 @@ Part of the second step of loading; definitions: the ONNX operator specification
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -112,7 +112,9 @@ def _split(ctx: Context, x: Sequence[Any]) -> Lowered:
         each = -(-shape[axis] // parts)
         sizes = [each] * (parts - 1) + [shape[axis] - each * (parts - 1)]
     if sum(sizes) != shape[axis] or min(sizes, default=0) < 0 or len(sizes) != len(ctx.node.outputs):
-        raise ValueError(f"sizes {sizes} do not split an axis of size {shape[axis]} into {len(ctx.node.outputs)} outputs")
+        raise ValueError(
+            f"sizes {sizes} do not split an axis of size {shape[axis]} into {len(ctx.node.outputs)} outputs"
+        )
     starts = np.cumsum([0, *sizes])
     pieces = []
     for start, size in zip(starts, sizes, strict=False):
@@ -179,7 +181,11 @@ def _pad(ctx: Context, x: Sequence[Any]) -> Lowered:
     rank, mode = len(shape), ctx.node.get("mode", "constant")
     pads = ctx.integers(x[1], "pads") if ctx.opset >= 11 else list(ctx.node.get("pads", ()))
     fill: Any = ctx.node.get("value", 0.0) if ctx.opset < 11 else x[2] if len(x) > 2 else None
-    axes = [ctx.axis(a, rank) for a in ctx.integers(x[3], "axes")] if len(x) > 3 and x[3] is not None else list(range(rank))
+    axes = (
+        [ctx.axis(a, rank) for a in ctx.integers(x[3], "axes")]
+        if len(x) > 3 and x[3] is not None
+        else list(range(rank))
+    )
     if len(pads) != 2 * len(axes) or len(set(axes)) != len(axes):
         raise ValueError(f"pads {pads} do not fit an input of shape {shape}")
     before, after = [0] * rank, [0] * rank
@@ -305,7 +311,7 @@ def _nearest(ctx: Context, size: int, count: int, scale: float, modern: bool) ->
         place = o * (size - 1) / (count - 1) if count > 1 else np.zeros(1)
     else:
         raise NotSupported(f"coordinate_transformation_mode {transformation}")
-    ways = {
+    ways: dict[str, Callable[[np.ndarray], np.ndarray]] = {
         "floor": np.floor,
         "ceil": np.ceil,
         "round_prefer_floor": lambda v: np.ceil(v - 0.5),

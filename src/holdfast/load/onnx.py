@@ -24,6 +24,7 @@ from holdfast.load.selfcheck import self_check
 from holdfast.load.tensors import element_count, element_type, inline_external_data, read_tensor
 
 SIZE_LIMIT = 4 * 2**30  # bytes of a file, after decompression
+_PROTOBUF_LIMIT = 2**31 - 1  # no single ONNX file can be larger
 OPSETS = (6, 21)
 _SYMBOLIC_BATCH = 1
 
@@ -58,7 +59,10 @@ def load_model(path: str | Path, *, check: bool = True, size_limit: int = SIZE_L
         positions = [ctx.variable(lowering.values[name]) for name in names]
     except ValueError as fault:
         raise ModelError(f"{where}: an output: {fault}") from fault
-    inputs = tuple(Tensor(ctx.builder[i].name, ctx.builder.shape(i), lowering.dtypes[ctx.builder[i].name]) for i in ctx.builder.inputs)
+    inputs = tuple(
+        Tensor(ctx.builder[i].name, ctx.builder.shape(i), lowering.dtypes[ctx.builder[i].name])
+        for i in ctx.builder.inputs
+    )
     tensors = tuple(Tensor(n, ctx.builder.shape(p), lowering.dtypes[n]) for n, p in zip(names, positions, strict=True))
     for tensor in tensors:
         _check_declared(where, tensor, outputs[tensor.name])
@@ -77,7 +81,9 @@ def operators_of(path: str | Path, *, size_limit: int = SIZE_LIMIT) -> OperatorR
     """What a network uses and what of it is missing, without loading it for good."""
     path = Path(path)
     proto, _ = _read(path, size_limit)
-    used = Counter(f"{n.domain}.{n.op_type}" if n.domain not in ("", "ai.onnx") else n.op_type for n in proto.graph.node)
+    used = Counter(
+        f"{n.domain}.{n.op_type}" if n.domain not in ("", "ai.onnx") else n.op_type for n in proto.graph.node
+    )
     lowering, _ = _lowered(proto, path.name)
     return OperatorReport(dict(sorted(used.items())), {op: list(nodes) for op, nodes in lowering.missing.items()})
 
@@ -103,6 +109,7 @@ def _read(path: Path, size_limit: int) -> tuple[Any, bytes]:
 
 def _bytes(path: Path, size_limit: int) -> bytes:
     where = path.name
+    size_limit = min(size_limit, _PROTOBUF_LIMIT)
     too_large = f"{where}: the network is larger than the limit of {size_limit} bytes"
     try:
         with path.open("rb") as handle:
@@ -255,7 +262,9 @@ def _live(nodes: list[OnnxNode], outputs: list[str], known: set[str], where: str
             if name in maker:
                 pending.append(maker[name])
             elif name and name not in known:
-                raise ModelError(f"{where}: node '{node.name or node.outputs[0]}' ({node.op}) reads '{name}', which nothing computes")
+                raise ModelError(
+                    f"{where}: node '{node.name or node.outputs[0]}' ({node.op}) reads '{name}', which nothing computes"
+                )
     return [nodes[i] for i in _ordered(nodes, sorted(needed), maker, where)]
 
 
@@ -279,7 +288,9 @@ def _ordered(nodes: list[OnnxNode], needed: list[int], maker: dict[str, int], wh
             state[position] = 1
             for source in sources:
                 if state.get(source) == 1:
-                    raise ModelError(f"{where}: node '{nodes[source].name or nodes[source].outputs[0]}' depends on itself")
+                    raise ModelError(
+                        f"{where}: node '{nodes[source].name or nodes[source].outputs[0]}' depends on itself"
+                    )
                 if source not in state:
                     stack.append(source)
     return order
@@ -295,10 +306,14 @@ def _check_declared(where: str, tensor: Tensor, declared: Any) -> None:
         declared_count = element_count(sizes, f"{where}: output '{tensor.name}'")
         computed = element_count(tensor.shape, f"{where}: output '{tensor.name}'")
         if declared_count != computed:
-            raise ModelError(f"{where}: output '{tensor.name}' is declared with the shape {tuple(sizes)} but has {tensor.shape}")
+            raise ModelError(
+                f"{where}: output '{tensor.name}' is declared with the shape {tuple(sizes)} but has {tensor.shape}"
+            )
 
 
-def prune(graph: Graph, parameters: Mapping[str, Any], radii: Mapping[str, Any]) -> tuple[Graph, dict[str, Any], dict[str, Any]]:
+def prune(
+    graph: Graph, parameters: Mapping[str, Any], radii: Mapping[str, Any]
+) -> tuple[Graph, dict[str, Any], dict[str, Any]]:
     """Without the nodes that no output depends on (inputs stay), parameters renamed p0, p1, ... in order."""
     needed = set(graph.outputs) | set(graph.inputs)
     for position in range(len(graph) - 1, -1, -1):
@@ -312,6 +327,14 @@ def prune(graph: Graph, parameters: Mapping[str, Any], radii: Mapping[str, Any])
         node = graph[old]
         for key in node.parameters:
             keys.setdefault(key, f"p{len(keys)}")
-        nodes.append(replace(node, inputs=tuple(place[i] for i in node.inputs), parameters=tuple(keys[k] for k in node.parameters)))
+        nodes.append(
+            replace(
+                node, inputs=tuple(place[i] for i in node.inputs), parameters=tuple(keys[k] for k in node.parameters)
+            )
+        )
     pruned = Graph(tuple(nodes), tuple(place[i] for i in graph.inputs), tuple(place[o] for o in graph.outputs))
-    return pruned, {new: parameters[old] for old, new in keys.items()}, {keys[k]: r for k, r in radii.items() if k in keys}
+    return (
+        pruned,
+        {new: parameters[old] for old, new in keys.items()},
+        {keys[k]: r for k, r in radii.items() if k in keys},
+    )

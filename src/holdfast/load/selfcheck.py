@@ -5,6 +5,8 @@ Last step of loading. This is a check of the translation, not of rounding; the t
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from holdfast.errors import ModelError
@@ -15,7 +17,7 @@ _TOLERANCE = 2e-3
 _MANY_PARAMETERS = 50_000_000
 
 
-def session(source: bytes):  # noqa: ANN201 (onnxruntime is imported lazily)
+def session(source: bytes) -> Any:
     """An onnxruntime session on one thread, without graph optimisations; None where onnxruntime refuses the file."""
     import onnxruntime
 
@@ -38,7 +40,9 @@ def sample_points(model: Model) -> list[list[np.ndarray]]:
         points.append([generator.uniform(0.0, 1.0, t.shape) for t in model.inputs])
     else:
         points = [[generator.uniform(-1.0, 1.0, t.shape) for t in model.inputs]]
-    return [[x.astype(_numpy(t.dtype)).astype(np.float64) for x, t in zip(p, model.inputs, strict=True)] for p in points]
+    return [
+        [x.astype(_numpy(t.dtype)).astype(np.float64) for x, t in zip(p, model.inputs, strict=True)] for p in points
+    ]
 
 
 def _numpy(dtype: str) -> str:

@@ -44,7 +44,7 @@ def element_count(dims: Any, what: str) -> int:
     if any(d < 0 for d in dims):
         raise ModelError(f"{what} claims the shape {tuple(dims)}; dimensions cannot be negative")
     count = math.prod(dims)
-    if count > ELEMENT_LIMIT or len(dims) > 32:
+    if math.prod(max(1, d) for d in dims) > ELEMENT_LIMIT or len(dims) > 32:  # NumPy refuses (0, 2**62) as well
         raise ModelError(f"{what} claims the shape {tuple(dims)}; at most {ELEMENT_LIMIT} elements are accepted")
     return count
 
@@ -109,7 +109,9 @@ def inline_external_data(model: Any, folder: Path, where: str, limit: int) -> bo
         size = target.stat().st_size
         total += expected
         if length not in (-1, expected) or offset < 0 or offset + expected > size:
-            raise ModelError(f"{what} claims {expected} bytes at offset {offset} of '{location}', which has {size} bytes")
+            raise ModelError(
+                f"{what} claims {expected} bytes at offset {offset} of '{location}', which has {size} bytes"
+            )
         if total > limit:
             raise ModelError(f"{where}: its external data exceed the limit of {limit} bytes")
         with target.open("rb") as handle:

@@ -69,7 +69,9 @@ def windows(ctx: Context, space: Sequence[int], kernel: Sequence[int]) -> Window
     for i in range(rank):
         room = space[i] + sum(pads[i]) - spans[i]
         if room < 0:
-            raise ValueError(f"a kernel of shape {tuple(kernel)} is larger than its padded input of spatial shape {tuple(space)}")
+            raise ValueError(
+                f"a kernel of shape {tuple(kernel)} is larger than its padded input of spatial shape {tuple(space)}"
+            )
         n = room // strides[i] + 1
         if ctx.node.get("ceil_mode", 0) and room % strides[i] and n * strides[i] < space[i] + pads[i][0]:
             n += 1  # one more window, unless it would start in the padding behind
