@@ -129,7 +129,8 @@ def _parsed(text: str, name: str) -> Any:
     except (ValueError, KeyError, IndexError, TypeError):
         line = _LINE.search(message)
         where, what = (f":{line[1]}" if line else ""), " ".join(message.split())
-    raise PropertyError(f"{name}{where}: {what.rstrip('.')}")
+    short = what if len(what) <= 300 else what[:300] + "..."  # it quotes tokens in full length
+    raise PropertyError(f"{name}{where}: {short.rstrip('.')}")
 
 
 def _declarations(
