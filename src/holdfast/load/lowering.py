@@ -108,7 +108,8 @@ def lower(
             arguments = [values[name] if name else None for name in node.inputs]
             ctx.node = node
             ctx.dtype = next((dtypes[name] for name in node.inputs if name), "float32")
-            results = _lower_node(ctx, arguments)
+            with np.errstate(all="ignore"):  # what is not finite is refused when it becomes a parameter
+                results = _lower_node(ctx, arguments)
         except NotSupported as reason:
             kind = f"{node.domain}.{node.op}" if foreign else node.op
             missing.setdefault(f"{kind} {reason}".strip(), []).append(label)

@@ -227,8 +227,8 @@ def _where(ctx: Context, x: Sequence[Any]) -> Lowered:
     parts = []
     for value, keep in zip((yes, no), taken, strict=True):
         if isinstance(value, Constant):
-            kept = value.map(lambda a, keep=keep: np.where(keep.value != 0, a, 0.0))
-            parts.append(ctx.variable(kept))
+            radius = None if value.radius is None else value.radius * keep.value
+            parts.append(ctx.variable(real(np.where(keep.value != 0, value.value, 0.0), radius, name=value.name)))
         else:
             parts.append(stretch(ctx, value, keep, rounds=False))
     return total(ctx, parts, (1, 1), rounds=False)
