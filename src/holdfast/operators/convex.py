@@ -17,12 +17,28 @@ from holdfast.operators.lines import Curve, Line, between, enclose, negate, rela
 from holdfast.operators.operator import Array, Relaxation, UnaryOperator
 from holdfast.operators.sigmoidal import s_shaped_above
 from holdfast.rigor import Arithmetic
-from holdfast.rigor.functions import EXP, LOG, RECIPROCAL, SIGMOID, SOFTPLUS, SQRT, Bounds, Elementary, largest
+from holdfast.rigor.functions import (
+    EXP,
+    LOG,
+    RECIPROCAL,
+    SIGMOID,
+    SOFTPLUS,
+    SQRT,
+    Bounds,
+    Elementary,
+    largest,
+    smallest,
+)
 
 
 def _smallest(x: Array) -> float:
     """A safe distance from zero: normal numbers, even after a few operations."""
-    return 16.0 * float(np.finfo(np.dtype(x.dtype)).tiny)
+    return 16.0 * smallest(x)
+
+
+def _gentle(x: Array) -> float:
+    """From here on 1 / z^2 and its like do not overflow, so that slopes and their gradients are finite."""
+    return 1e-17 if x.dtype == np.float32 else 1e-150
 
 
 def _centre(lower: Array, upper: Array) -> Array:
@@ -113,8 +129,8 @@ class Log(UnaryOperator):
     def relax(
         self, xp: Any, node: Node, lower: Array, upper: Array, arithmetic: Arithmetic, slopes: Array | None = None
     ) -> Relaxation:
-        """Slope: position of the tangent point between the ends. A lower bound of zero leaves only the constants."""
-        least = _smallest(lower)
+        """Slope: position of the tangent point between the ends. A lower bound near zero leaves only the constants."""
+        least = _gentle(lower)
         box = xp.maximum(lower, least), xp.maximum(upper, least)
         point = between(xp, *box, 0.5 if slopes is None else slopes[0])
         curve = Curve(lambda z: LOG.bounds(xp, z, arithmetic), lambda z: RECIPROCAL.bounds(xp, z, arithmetic))
@@ -154,13 +170,13 @@ class Sqrt(UnaryOperator):
         least = _smallest(lower)
         box = xp.maximum(lower, 0.0), xp.maximum(upper, 0.0)
         point = between(xp, *box, 0.5 if slopes is None else slopes[0])
-        point = xp.maximum(point, xp.maximum(box[1] * 2.0**-30, least))
+        point = xp.maximum(point, xp.maximum(box[1] * 2.0**-30, _gentle(lower)))
         steep = Elementary(lambda xp, z: 0.5 / xp.sqrt(z), 48.0, low=0.0)
         curve = Curve(
             lambda z: self._value(xp, z, arithmetic), lambda z: steep.bounds(xp, xp.maximum(z, least), arithmetic)
         )
         down, up = self.interval(xp, node, lower, upper, arithmetic)
-        return negate(relax_convex(xp, curve.negated(), point, box, (-up, -down), arithmetic, upper < least))
+        return negate(relax_convex(xp, curve.negated(), point, box, (-up, -down), arithmetic, upper < _gentle(lower)))
 
     def domain(self, node: Node) -> tuple[float, float]:
         return (0.0, float("inf"))
@@ -191,7 +207,7 @@ class Reciprocal(UnaryOperator):
         self, xp: Any, node: Node, lower: Array, upper: Array, arithmetic: Arithmetic, slopes: Array | None = None
     ) -> Relaxation:
         """Slopes: position of the tangent point, of the lower line for z > 0 and of the upper line for z < 0."""
-        least = 1e-17 if lower.dtype == np.float32 else 1e-150
+        least = _gentle(lower)
         negative = upper < 0
         near, far = xp.where(negative, -upper, lower), xp.where(negative, -lower, upper)
         outside = (near < least) | (far > 1.0 / least)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from holdfast.operators.operator import Array, Relaxation
 from holdfast.rigor import Arithmetic
-from holdfast.rigor.functions import Bounds, clean, largest
+from holdfast.rigor.functions import Bounds, clean, largest, smallest
 
 
 class Line(NamedTuple):
@@ -55,8 +55,8 @@ def between(xp: Any, lower: Array, upper: Array, position: Array | float) -> Arr
 
 
 def quotient(xp: Any, a: Array, b: Array) -> Array:
-    """a / b where b > 0, else 0."""
-    positive = b > 0
+    """a / b where b is a positive normal number, else 0."""
+    positive = b >= smallest(b)
     return xp.where(positive, a / xp.where(positive, b, 1.0), 0.0)
 
 

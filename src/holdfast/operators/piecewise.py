@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.graph import Node
+from holdfast.operators.lines import quotient
 from holdfast.operators.operator import Array, Relaxation, UnaryOperator
 from holdfast.rigor import Arithmetic, round_down, round_up
 from holdfast.rigor.functions import clean, pin
@@ -44,10 +45,8 @@ def _kinked(
     Lower: any slope in [left, right] through the origin; by default the piece on which more of the interval lies.
     ``doubt``: how much the slope of the left piece may differ from ``left``.
     """
-    width = upper - lower
-    safe = xp.where(width > 0, width, 1.0)
     crossing = (lower < 0) & (upper > 0)
-    weight = xp.clip(upper / safe, 0.0, 1.0)  # share of the interval on the right
+    weight = xp.clip(quotient(xp, upper, upper - lower), 0.0, 1.0)  # share of the interval on the right
     # pinned: the shift below must be that of the very slope that is returned
     chord = pin(xp, xp.clip(left + (right - left) * weight, left, right))
     # f(l) - chord l = (chord - left)(-l), f(u) - chord u = (right - chord) u: both >= 0, no cancellation of large terms
@@ -200,8 +199,7 @@ class Clip(UnaryOperator):
 
         def share(a: Array, b: Array, c: Array, d: Array) -> Array:
             """(a - b) / (c - d) in [0, 1], halved so that nothing overflows; 0 where c <= d."""
-            run = 0.5 * c - 0.5 * d
-            return xp.clip((0.5 * a - 0.5 * b) / xp.where(run > 0, run, 1.0), 0.0, 1.0)
+            return xp.clip(quotient(xp, 0.5 * a - 0.5 * b, 0.5 * c - 0.5 * d), 0.0, 1.0)
 
         # the line below goes through the kink at `low`, with a slope from 0 to that of the chord from there to the
         # right end; without that kink the function is concave and the chord is the best line. Above: mirrored.

@@ -80,33 +80,30 @@ def _above(
         slope = clean(xp, low + xp.clip(position, 0.0, 1.0) * (high - low), arithmetic)
         return Line(slope, shift(slope))
 
-    def touch(end: Array, hump: Array) -> Array:
-        """Slope of the tangent to a hump through an end: Newton on f(t) - f(e) - f'(t)(t - e), in plain arithmetic."""
-        t = xp.clip(hump, lower, upper)
-        base = middle(curve.value(end))
-        for _ in range(5):
-            value, steep = middle(curve.value(t)), middle(curve.slope(t))
-            turn = xp.maximum(value, 0.01) * (t - end)
-            turn = xp.where(abs(turn) > 1e-6, turn, 1.0)
-            t = xp.clip(
-                t - (value - base - steep * (t - end)) / turn,
-                xp.maximum(lower, hump - quarter),
-                xp.minimum(upper, hump + quarter),
-            )
-        return middle(curve.slope(t))
-
+    # candidates in one array with a new axis in front: one evaluation (and one compilation) for all of them
     centre = 0.5 * lower + 0.5 * upper
-    last = xp.where(meets[1], humps[1], humps[0])
-    candidates = [
-        middle(curve.slope(centre)), chord_slope(xp, curve, lower, upper), xp.zeros_like(lower), touch(lower, last), touch(upper, humps[0]),
-    ]  # fmt: skip
-    best, height = xp.zeros_like(lower), xp.full_like(lower, np.inf)
-    for candidate in candidates:
-        slope = xp.clip(candidate, -1.0, 1.0)
-        at_centre = shift(slope) + slope * centre
-        best, height = xp.where(at_centre < height, slope, best), xp.minimum(at_centre, height)
-    slope = clean(xp, best, arithmetic)
+    ends = xp.stack([lower, upper])
+    hump = xp.stack([xp.where(meets[1], humps[1], humps[0]), humps[0]])  # the far one, seen from either end
+    from_ends = _touching_slopes(xp, curve, ends, hump, lower, upper)
+    candidates = xp.stack([middle(curve.slope(centre)), chord_slope(xp, curve, lower, upper), xp.zeros_like(lower)])
+    candidates = xp.clip(xp.concatenate([candidates, from_ends]), -1.0, 1.0)
+    best = xp.argmin(shift(candidates) + candidates * centre, axis=0)
+    slope = clean(xp, xp.take_along_axis(candidates, best[None], axis=0)[0], arithmetic)
     return Line(slope, shift(slope))
+
+
+def _touching_slopes(xp: Any, curve: Curve, ends: Array, hump: Array, lower: Array, upper: Array) -> Array:
+    """Slope of the tangent to a hump through an end: Newton on f(t) - f(e) - f'(t)(t - e), in plain arithmetic."""
+    quarter = math.pi / 2
+    start, stop = xp.maximum(lower, hump - quarter), xp.minimum(upper, hump + quarter)
+    t = xp.clip(hump, lower, upper)
+    base = middle(curve.value(ends))
+    for _ in range(4):
+        value, steep = middle(curve.value(t)), middle(curve.slope(t))
+        turn = xp.maximum(value, 0.01) * (t - ends)
+        turn = xp.where(abs(turn) > 1e-6, turn, 1.0)
+        t = xp.clip(t - (value - base - steep * (t - ends)) / turn, start, stop)
+    return middle(curve.slope(t))
 
 
 class _Wave(UnaryOperator):

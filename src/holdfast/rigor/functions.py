@@ -25,6 +25,11 @@ def largest(x: Array) -> float:
     return float(np.finfo(np.dtype(x.dtype)).max)
 
 
+def smallest(x: Array) -> float:
+    """The smallest positive normal number of the type of ``x``: what is below may be flushed to zero."""
+    return float(np.finfo(np.dtype(x.dtype)).tiny)
+
+
 def pin(xp: Any, x: Array) -> Array:
     """``x``, computed once: every reader gets the same bits.
 
