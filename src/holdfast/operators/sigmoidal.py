@@ -95,9 +95,14 @@ class _SShaped(UnaryOperator):
         self, xp: Any, node: Node, lower: Array, upper: Array, arithmetic: Arithmetic, slopes: Array | None = None
     ) -> Relaxation:
         """Slopes: positions of the tangent points of the lower and of the upper line, from the zero outwards."""
-        curve = Curve(
-            lambda z: self.value.bounds(xp, z, arithmetic), lambda z: self.steepness.bounds(xp, z, arithmetic)
-        )
+        # -f(-z) is S-shaped too, and its line above is f's line below: both sides as one array, with a new axis in front
+        upright = xp.asarray([True, False]).reshape(2, *(1,) * lower.ndim)
+
+        def value(z: Array) -> Bounds:
+            down, up = self.value.bounds(xp, xp.where(upright, z, -z), arithmetic)
+            return xp.where(upright, down, -up), xp.where(upright, up, -down)
+
+        curve = Curve(value, lambda z: self.steepness.bounds(xp, z, arithmetic))  # f' is even
 
         def touch(a: Array) -> Array:
             return _tanh_touch(xp, self.scale * a) / self.scale
@@ -105,11 +110,11 @@ class _SShaped(UnaryOperator):
         def reach(width: Array) -> Array:
             return (16.0 + xp.log1p(width)) / (2.0 * self.scale)
 
-        low, high = (None, None) if slopes is None else (slopes[0], slopes[1])
-        above = s_shaped_above(xp, curve, lower, upper, touch, reach, arithmetic, high)
-        mirror = s_shaped_above(xp, curve.mirrored(), -upper, -lower, touch, reach, arithmetic, low)
+        position = None if slopes is None else xp.stack([slopes[1], slopes[0]])
+        sides = xp.stack([lower, -upper]), xp.stack([upper, -lower])
+        slope, shift = s_shaped_above(xp, curve, *sides, touch, reach, arithmetic, position)
         # -f(-z) <= s z + c for -z in [lower, upper]: f(z) >= s z - c, so -f(z) <= -s z + c
-        below = Line(-mirror.slope, mirror.shift)
+        above, below = Line(slope[0], shift[0]), Line(-slope[1], shift[1])
         return enclose(xp, above, below, self.interval(xp, node, lower, upper, arithmetic), lower, upper)
 
     def split_points(self, node: Node) -> tuple[float, ...]:
