@@ -9,6 +9,11 @@ from holdfast.graph import Node, Shape
 from holdfast.operators.operator import Array, LinearOperator
 
 
+def _product(x: Array, matrix: Array) -> Array:
+    """One large product with the shared matrix, not a batch of small ones."""
+    return (x.reshape(-1, x.shape[-1]) @ matrix).reshape(*x.shape[:-1], matrix.shape[1])
+
+
 class Dense(LinearOperator):
     """y[..., m] = sum_k x[..., k] W[k, m] (+ b[m]): acts on the last axis. Parameters: W, and b where there is one."""
 
@@ -25,10 +30,10 @@ class Dense(LinearOperator):
         return max(parameters[0].shape) + 1
 
     def linear(self, xp: Any, node: Node, parameters: Sequence[Array], inputs: Sequence[Array]) -> Array:
-        return inputs[0] @ parameters[0]
+        return _product(inputs[0], parameters[0])
 
     def adjoint(self, xp: Any, node: Node, parameters: Sequence[Array], output: Array) -> tuple[Array, ...]:
-        return (output @ parameters[0].T,)
+        return (_product(output, parameters[0].T),)
 
     def bias(self, xp: Any, node: Node, parameters: Sequence[Array]) -> Array | None:
         return parameters[1] if len(parameters) > 1 else None

@@ -1,0 +1,128 @@
+"""One pass over the graph: ranges of all nodes, each pre-activation narrowed by backward substitution where it pays.
+
+Only elements whose relaxation depends on their range are narrowed (a ReLU that is already stable is linear), and
+bounds inherited from a larger box are kept where they are tighter.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from holdfast.bounds.backward import concretise, substitute, unit_rows
+from holdfast.bounds.enclosure import Enclosures, Problem, extend, plan, start
+from holdfast.operators import OPERATORS, UnaryOperator
+
+Array = Any
+ROW_BYTES = 1 << 25  # coefficients of one backward substitution are kept about this small (cache, memory)
+
+Ranges = Mapping[int, tuple[Array, Array]]
+
+
+def propagate(
+    problem: Problem,
+    lower: Array,
+    upper: Array,
+    *,
+    known: Ranges | None = None,
+    narrow: bool = True,
+    reach: Array | None = None,
+    refine: Any = None,
+) -> Enclosures:
+    """Enclosures of all nodes on boxes (B, n).
+
+    ``known``: node -> ranges (B, *shape) that hold on these boxes already. ``narrow``: whether to use backward
+    substitution for pre-activations (else intervals only). ``reach``: inputs for which to keep how strongly bounds depend on them.
+    ``refine``: another function like `refine_rows` to narrow chosen elements with.
+    """
+    state = start(problem, lower, upper)
+    facts = plan(problem.graph)
+    box = (problem.xp.asarray(lower, dtype=problem.arithmetic.dtype), problem.xp.asarray(upper, dtype=problem.arithmetic.dtype))
+    wanted = frozenset(facts.preactivations)
+    for position in range(len(problem.graph)):
+        extend(state, position, box)
+        if known is not None and position in known:
+            intersect(state, position, *known[position])
+        if position in wanted and facts.carries[position]:
+            if narrow and position not in facts.settled:
+                _narrow(state, position, reach, refine or refine_rows)
+            elif reach is not None:
+                _reach_settled(state, position, reach)
+    return state
+
+
+def intersect(state: Enclosures, position: int, low: Array, high: Array) -> None:
+    """Narrow the range of a node by another one (NaN says nothing). Crossing ranges prove the sub-problem empty."""
+    xp = state.problem.xp
+    state.lower[position] = xp.fmax(state.lower[position], low)
+    state.upper[position] = xp.fmin(state.upper[position], high)
+    state.size[position] = xp.maximum(abs(state.lower[position]), abs(state.upper[position]))
+
+
+def loose(state: Enclosures, position: int) -> Array:
+    """Which elements (B, size) of a pre-activation have a relaxation that depends on their range."""
+    graph, xp = state.problem.graph, state.problem.xp
+    low, high = state.lower[position], state.upper[position]
+    needed = xp.zeros(low.shape, dtype=bool)
+    for reader in set(graph.consumers[position]):
+        card = OPERATORS[graph[reader].op]
+        if isinstance(card, UnaryOperator) and card.piecewise_linear:
+            for kink in card.split_points(graph[reader]):
+                needed = needed | ((low < kink) & (high > kink))
+        elif not hasattr(card, "linear"):
+            needed = needed | (high > low)
+    return needed.reshape(low.shape[0], -1)
+
+
+def _narrow(state: Enclosures, position: int, reach: Array | None, refine: Any) -> None:
+    xp, graph = state.problem.xp, state.problem.graph
+    needed = np.asarray(loose(state, position))
+    count = int(needed.sum(1).max(initial=0))
+    batch, size = needed.shape
+    if reach is not None:
+        state.reach[position] = np.zeros((batch, size, len(reach)), state.problem.arithmetic.dtype)
+    if not count:
+        return
+    chosen = np.argsort(~needed, axis=1, kind="stable")[:, :count]  # padded with elements that need nothing
+    widest = max(math.prod(graph[i].shape) for i in range(position + 1))
+    step = max(16, ROW_BYTES // (16 * batch * widest))
+    rows = np.arange(batch)[:, None]
+    low = np.array(state.lower[position].reshape(batch, -1))
+    high = np.array(state.upper[position].reshape(batch, -1))
+    for first in range(0, count, step):
+        part = chosen[:, first : first + step]
+        below, above, slopes = refine(state, position, part)
+        low[rows, part] = np.fmax(low[rows, part], below)
+        high[rows, part] = np.fmin(high[rows, part], above)
+        if reach is not None:
+            state.reach[position][rows, part] = slopes[:, :, reach]
+    shape = (batch, *graph[position].shape)
+    intersect(state, position, xp.asarray(low.reshape(shape)), xp.asarray(high.reshape(shape)))
+
+
+def refine_rows(state: Enclosures, position: int, chosen: Array) -> tuple[Array, Array, Array]:
+    """Bounds (B, m) of the chosen elements by backward substitution, and their mean |slopes| to the input (B, m, n)."""
+    m = chosen.shape[1]
+    source, rows, constant = unit_rows(state, position, state.problem.xp.asarray(chosen))
+    bound = substitute(state, source, rows, constant=constant)
+    value = concretise(state, bound)
+    slopes = abs(bound.coefficients)
+    return value[:, :m], -value[:, m:], 0.5 * (slopes[:, :m] + slopes[:, m:])
+
+
+def _reach_settled(state: Enclosures, position: int, reach: Array) -> None:
+    """A node one affine step from the box: its slopes are the weights themselves."""
+    batch = state.center.shape[0]
+    size = math.prod(state.problem.graph[position].shape)
+    slopes = np.zeros((batch, size, len(reach)), state.problem.arithmetic.dtype)
+    everything = np.broadcast_to(np.arange(size), (1, size))
+    single = start(state.problem, state.center[:1], state.center[:1])
+    box = (state.center[:1], state.center[:1])
+    for i in range(position + 1):
+        extend(single, i, box)
+    source, rows, _ = unit_rows(single, position, everything)
+    slopes[:] = abs(substitute(single, source, rows).coefficients[:, :size, reach])
+    state.reach[position] = slopes

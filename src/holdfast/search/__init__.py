@@ -1,0 +1,1 @@
+"""Search: attack, split, optimise; ends in a `Result`."""

@@ -1,0 +1,138 @@
+"""The whole question: a property and its networks in, a `Result` out.
+
+Attack first, then one look with bounds, then branch and bound; which kind depends on how many inputs vary.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from holdfast.bounds.enclosure import Problem
+from holdfast.errors import InputError
+from holdfast.graph import Model
+from holdfast.rigor import FLOAT32, FLOAT64
+from holdfast.search.attack import attack
+from holdfast.search.budget import Budget, Progress
+from holdfast.search.input_split import Outcome, input_split
+from holdfast.search.replay import Replay
+from holdfast.spec.property import Property
+from holdfast.spec.query import Query, bind
+from holdfast.transforms.simplify import simplify
+from holdfast.verdict import Counterexample, Reason, Result, Verdict
+
+SEMANTICS = ("real", "float32")
+FEW_INPUTS = 20  # at most so many varying inputs are split themselves; with more, neurons are
+
+__all__ = ["Progress", "verify"]
+
+
+def verify(
+    networks: Model | Mapping[str, Model],
+    prop: Property,
+    *,
+    timeout: float | None = None,
+    semantics: str | None = None,
+    workers: int | None = None,
+    memory_mib: int | None = None,
+    seed: int = 0,
+    progress: Callable[[Progress], None] | None = None,
+) -> Result:
+    """Prove or refute a property of one network (or of several, by name).
+
+    ``timeout`` in seconds; ``memory_mib`` bounds the open sub-problems; ``workers`` processes (default: all cores).
+    Raises `holdfast.errors.InputError` for what makes no sense; `KeyboardInterrupt` ends in an UNKNOWN result.
+    """
+    budget = Budget(timeout, memory_mib or 4096, progress)
+    workers = workers or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    given = bind(prop, networks)
+    chosen = semantics or given.semantics
+    if chosen not in SEMANTICS:
+        raise InputError(f"semantics {chosen!r}: accepted are {', '.join(SEMANTICS)}")
+    query = given
+    if chosen == "real":  # merging layers changes where an execution rounds, but not the function over the reals
+        plain = {name: simplify(model).model for name, model in given.models.items()}
+        query = bind(prop, plain) if len(plain) > 1 else bind(prop, next(iter(plain.values())))
+    execution = FLOAT32 if chosen == "float32" else None
+    problem = Problem.make(query.graph, query.parameters, query.radii, FLOAT64, execution)
+    # an overflow or an invalid operation costs a bound (NaN proves nothing), it is no event
+    with np.errstate(all="ignore"):
+        try:
+            outcome, phases = _search(query, problem, budget, workers, seed)
+        except KeyboardInterrupt:
+            outcome, phases = Outcome(Reason.INTERRUPTED, None, -np.inf, 0), {}
+    return _result(given, outcome, phases, chosen, budget, seed, workers)
+
+
+def _search(query: Query, problem: Problem, budget: Budget, workers: int, seed: int) -> tuple[Outcome, dict[str, float]]:
+    replay = Replay(query, problem)
+    rng = np.random.default_rng(seed)
+    phases: dict[str, float] = {}
+    if not query.regions:
+        return Outcome(Reason.VACUOUS_REGION, None, np.inf, 0), phases
+    for index, region in enumerate(query.regions):
+        if () in region.cases:
+            found = replay.confirm(index, 0.5 * region.box.lower + 0.5 * region.box.upper)
+            if found is not None:
+                return Outcome(Reason.WITNESS, found, -np.inf, 0), phases
+    found = _attack(query, problem, replay, rng, budget)
+    phases["attack"] = budget.seconds
+    if found is not None:
+        return Outcome(Reason.WITNESS, found, -np.inf, 0), phases
+    varying = np.zeros(len(query.regions[0].box), bool)
+    for region in query.regions:
+        varying |= region.box.upper > region.box.lower
+    outcome = input_split(query, problem, replay, budget, workers)
+    phases["search"] = budget.seconds - phases["attack"]
+    return outcome, phases
+
+
+def _attack(
+    query: Query, problem: Problem, replay: Replay, rng: np.random.Generator, budget: Budget
+) -> Counterexample | None:
+    weights = sum(p.size for p in problem.parameters.values())
+    scale = float(np.clip(2e7 / max(weights, 1), 0.02, 1.0))
+    return attack(
+        query, problem, replay.confirm, rng,
+        restarts=max(4, int(200 * scale)), steps=max(4, int(20 * scale)), expired=budget.expired,
+    )  # fmt: skip
+
+
+def _result(
+    query: Query, outcome: Outcome, phases: dict[str, float], semantics: str, budget: Budget, seed: int, workers: int
+) -> Result:
+    verdict = {
+        Reason.PROVED: Verdict.VERIFIED,
+        Reason.VACUOUS_REGION: Verdict.VERIFIED,
+        Reason.VACUOUS_OUTPUT: Verdict.VERIFIED,
+        Reason.WITNESS: Verdict.FALSIFIED,
+        Reason.TIME: Verdict.TIMEOUT,
+    }.get(outcome.reason, Verdict.UNKNOWN)
+    provenance: dict[str, Any] = {
+        "networks": {name: model.sha256 for name, model in query.models.items()},
+        "property": getattr(query.property, "name", ""),
+        "arithmetic": "float64, outward rounded",
+        "seed": seed,
+        "workers": workers,
+        "versions": _versions(),
+    }
+    return Result(
+        verdict,
+        outcome.reason,
+        outcome.detail,
+        outcome.counterexample,
+        None if np.isneginf(outcome.bound) or verdict is Verdict.FALSIFIED else float(outcome.bound),
+        budget.seconds,
+        {"sub-problems": outcome.boxes, "phases": phases},
+        semantics,
+        provenance,
+    )
+
+
+def _versions() -> dict[str, str]:
+    from holdfast import __version__
+
+    return {"holdfast": __version__, "numpy": np.__version__}
