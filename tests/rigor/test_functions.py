@@ -46,8 +46,8 @@ def _points(most, positive, dtype):
     rng = np.random.default_rng(2)
     least = 20 * float(np.finfo(dtype).tiny)
     points = np.concatenate([
-        np.exp(rng.uniform(np.log(least), np.log(most), 1500)),
-        rng.uniform(0, min(most, 50.0), 1500), rng.uniform(0, most, 800), 1 + rng.normal(size=500) * 10.0 ** rng.uniform(-9, -1, 500),
+        np.exp(rng.uniform(np.log(least), np.log(most), 800)),
+        rng.uniform(0, min(most, 50.0), 800), rng.uniform(0, most, 400), 1 + rng.normal(size=500) * 10.0 ** rng.uniform(-9, -1, 500),
         (np.arange(1, 400) * np.pi / 2)[np.arange(1, 400) * np.pi / 2 < most], [least, most, 1.0, 0.5, 2.0],
     ]).astype(dtype)  # fmt: skip
     points = abs(points)
