@@ -45,8 +45,9 @@ def _setup(case, rng):
     return OPERATORS[op], builder[builder.add(op, inputs, parameters, **attributes)], parameters
 
 
-@pytest.mark.parametrize("xp", [np, jnp], ids=["numpy", "jax"])
-@pytest.mark.parametrize("lead", [(), (3,), (2, 3)], ids=str)
+@pytest.mark.parametrize(
+    ("xp", "lead"), [(np, ()), (np, (3,)), (np, (2, 3)), (jnp, (2, 3))], ids=["point", "row", "rows", "jax"]
+)
 @pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c[0]}{c[1]}")
 def test_adjoint_and_magnitude_belong_to_the_linear_map(case, lead, xp):
     rng = np.random.default_rng(5)

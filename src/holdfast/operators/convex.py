@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -252,7 +252,7 @@ class Power(UnaryOperator):
     """z^n. Attribute: exponent, an integer >= 2."""
 
     name = "power"
-    onnx = ("Pow",)
+    onnx: ClassVar[tuple[str, ...]] = ("Pow",)
     slopes = 2
 
     def exponent(self, node: Node) -> int:

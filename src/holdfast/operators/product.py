@@ -35,11 +35,12 @@ def _below(
     """(a, b, c) with a x + b y + c <= x y on the box: x y - a x - b y = (x - b)(y - a) - a b is least at a corner."""
     a, b = clean(xp, a, arithmetic), clean(xp, b, arithmetic)
     xl, xu, yl, yu = box
-    least = None
+    gaps = []
     for x, y in ((xl, yu), (xu, yl), (xl, yl), (xu, yu)):
         corner = (x - b) * (y - a)
         rounding = 16 * arithmetic.unit * abs(corner) + 8 * arithmetic.tiny * (1.0 + abs(x - b) + abs(y - a))
-        least = corner - rounding if least is None else xp.minimum(least, corner - rounding)
+        gaps.append(corner - rounding)
+    least = xp.minimum(xp.minimum(gaps[0], gaps[1]), xp.minimum(gaps[2], gaps[3]))
     product = a * b
     shift = least - product - (8 * arithmetic.unit * (abs(least) + abs(product)) + 8 * arithmetic.tiny)
     finite = abs(shift) <= largest(shift)
