@@ -10,6 +10,7 @@ import numpy as np
 
 from holdfast.bounds.backward import concretise, substitute
 from holdfast.bounds.enclosure import Problem
+from holdfast.bounds.optimised import Schedule, optimise, refine_optimised
 from holdfast.bounds.propagate import propagate
 from holdfast.errors import InputError, MismatchError
 from holdfast.graph import Model
@@ -100,11 +101,17 @@ def bound(
 def output_bounds(problem: Problem, low: np.ndarray, high: np.ndarray, method: Method) -> tuple[np.ndarray, np.ndarray]:
     """Bounds (B, m) of the flat output over boxes (B, n)."""
     output = problem.graph.outputs[0]
-    state = propagate(problem, low, high, narrow=method != "interval")
+    schedule = Schedule()
+    refine = refine_optimised(schedule) if method == "optimised" else None
+    state = propagate(problem, low, high, narrow=method != "interval", refine=refine)
     below, above = state.lower[output], state.upper[output]
     if method == "interval":
         return below, above
     count = below.shape[1]
     unit = np.broadcast_to(np.eye(count, dtype=problem.arithmetic.dtype), (len(below), count, count))
-    value = concretise(state, substitute(state, output, np.concatenate([unit, -unit], axis=1)))
+    rows = np.concatenate([unit, -unit], axis=1)
+    if method == "optimised":
+        value = optimise(state, output, rows, schedule=schedule).value
+    else:
+        value = concretise(state, substitute(state, output, rows))
     return np.fmax(below, value[:, :count]), np.fmin(above, -value[:, count:])

@@ -18,6 +18,7 @@ from holdfast.rigor import FLOAT32, FLOAT64
 from holdfast.search.attack import attack
 from holdfast.search.budget import Budget, Progress
 from holdfast.search.input_split import Outcome, input_split
+from holdfast.search.neuron_split import neuron_split
 from holdfast.search.replay import Replay
 from holdfast.spec.property import Property
 from holdfast.spec.query import Query, bind
@@ -85,7 +86,8 @@ def _search(query: Query, problem: Problem, budget: Budget, workers: int, seed: 
     varying = np.zeros(len(query.regions[0].box), bool)
     for region in query.regions:
         varying |= region.box.upper > region.box.lower
-    outcome = input_split(query, problem, replay, budget, workers)
+    split = input_split if varying.sum() <= FEW_INPUTS else neuron_split
+    outcome = split(query, problem, replay, budget, workers)
     phases["search"] = budget.seconds - phases["attack"]
     return outcome, phases
 

@@ -1,0 +1,304 @@
+"""Bounds with optimised relaxations: free slopes and split multipliers are moved to raise the bound of each row.
+
+alpha-CROWN (Xu et al., Fast and Complete, ICLR 2021) and beta-CROWN (Wang et al., NeurIPS 2021), without automatic
+differentiation: the derivative of the bound with respect to a line is the value that line takes at the minimiser, and
+one forward evaluation along the chosen lines gives all of them (the envelope theorem). Every iterate is a rigorous
+bound, so the best one met is kept and nothing needs to converge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from holdfast.bounds.backward import LinearBound, Trace, concretise, relaxation, substitute, unit_rows
+from holdfast.bounds.enclosure import Enclosures, plan, relax
+from holdfast.operators import INPUT, OPERATORS, LinearOperator, ProductOperator, Relaxation, UnaryOperator
+
+Array = Any
+KINKED = {"relu": (0.0, 1.0), "abs": (-1.0, 1.0)}  # lower slope between these on an interval that crosses the kink
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Adam with decaying steps; ``slope_rate`` in units of the slope range, ``split_rate`` of typical coefficients."""
+
+    iterations: int = 20
+    slope_rate: float = 0.25
+    split_rate: float = 0.25
+    decay: float = 0.96
+
+
+@dataclass(eq=False)
+class Optimised:
+    """The best bounds found: ``value`` (B, R), with the linear bound and the variables that gave it.
+
+    ``slopes``: nonlinear node -> (B, R, *shape) or (k, B, R, *shape); ``multipliers``: node -> (B, R, *shape).
+    ``minimiser`` (B, R, n): where the last linear bound is least; ``values``: node -> values along the chosen lines.
+    """
+
+    value: Array
+    bound: LinearBound
+    slopes: dict[int, Array]
+    multipliers: dict[int, Array]
+    minimiser: Array
+    values: dict[int, Array] = field(default_factory=dict)
+    trace: Trace = field(default_factory=Trace)
+    lines: dict[int, Any] = field(default_factory=dict)
+
+
+def optimise(
+    state: Enclosures,
+    start: int,
+    coefficients: Array,
+    *,
+    constant: Array | float = 0.0,
+    schedule: Schedule = Schedule(),  # noqa: B008 (frozen)
+    splits: Mapping[int, tuple[Array, Array]] | None = None,
+    slopes: Mapping[int, Array] | None = None,
+    multipliers: Mapping[int, Array] | None = None,
+    target: float = np.inf,
+) -> Optimised:
+    """Raise the lower bounds of the functionals ``coefficients`` (B, R, *shape) of node ``start``.
+
+    ``splits``: node -> (low, high) (B, *shape), the ends that splitting imposed (infinite where none). ``slopes``,
+    ``multipliers``: where to begin. Stops when every row exceeds ``target``.
+    """
+    graph = state.problem.graph
+    shape = coefficients.shape[:2]
+    movable = [p for p in _relevant(state, start) if OPERATORS[graph[p].op].slopes]
+    current = {p: _first_slopes(state, p, shape, (slopes or {}).get(p)) for p in movable}
+    betas = {
+        p: np.array((multipliers or {}).get(p, np.zeros((*shape, *graph[p].shape)))) for p in (splits or {}) if p <= start
+    }
+    begun = slopes is not None
+    moments: dict[Any, tuple[Array, Array]] = {}
+    best: Optimised | None = None
+    scale: dict[int, Array] = {}
+    for iteration in range(max(1, schedule.iterations)):
+        lines = {p: _lines(state, p, s if begun or iteration else None) for p, s in current.items()}
+        trace = Trace()
+        weights = {p: (b, *splits[p]) for p, b in betas.items()} if splits else None
+        bound = substitute(
+            state, start, coefficients, constant=constant, relaxations=lines, multipliers=weights, trace=trace
+        )
+        value = concretise(state, bound)
+        value = np.where(np.isnan(value), -np.inf, value)
+        minimiser = _minimiser(state, bound)
+        if best is None:
+            best = Optimised(value, bound, current, betas, minimiser, trace=trace, lines=lines)
+        else:
+            _keep(best, value, bound, current, betas)
+        if iteration + 1 >= schedule.iterations or not (best.value <= target).any():
+            best.minimiser, best.trace, best.lines = minimiser, trace, lines
+            break
+        values = follow(state, start, minimiser, trace, lines)
+        rate = schedule.decay**iteration
+        for p in movable:
+            if p not in trace.at:
+                continue
+            step = _slope_gradient(state, p, trace.at[p], values, lines[p], current[p])
+            move = _adam(moments, ("slope", p), step, iteration)
+            current[p] = np.clip(current[p] + schedule.slope_rate * rate * move, 0.0, 1.0)
+        for p, beta in betas.items():
+            if p not in values:
+                continue
+            low, high = splits[p]
+            gain = _split_gradient(low[:, None], high[:, None], values[p], beta)
+            if p not in scale:
+                scale[p] = _typical(graph, p, trace)
+            move = _adam(moments, ("split", p), gain, iteration)
+            beta = beta + schedule.split_rate * rate * scale[p] * move
+            floor = np.where(np.isfinite(high), -np.inf, 0.0)[:, None]
+            ceiling = np.where(np.isfinite(low), np.inf, 0.0)[:, None]
+            betas[p] = np.clip(beta, floor, ceiling)
+    assert best is not None
+    best.values = follow(state, start, best.minimiser, best.trace, best.lines)
+    return best
+
+
+def _relevant(state: Enclosures, start: int) -> list[int]:
+    """Nonlinear nodes that ``start`` depends on, through the variable part of the graph."""
+    graph, seen, stack = state.problem.graph, set(), [start]
+    carries = plan(graph).carries
+    while stack:
+        position = stack.pop()
+        if position not in seen and carries[position]:
+            seen.add(position)
+            stack.extend(graph[position].inputs)
+    return sorted(p for p in seen if graph[p].op != INPUT and not isinstance(OPERATORS[graph[p].op], LinearOperator))
+
+
+def _first_slopes(state: Enclosures, position: int, shape: tuple[int, int], given: Array | None) -> Array:
+    graph = state.problem.graph
+    if given is not None:
+        return np.array(given, state.problem.arithmetic.dtype)
+    node = graph[position]
+    if node.op in KINKED:
+        lines, _, _ = relaxation(state, position)
+        left, right = KINKED[node.op]
+        start = (lines.lower_slope - left) / (right - left)
+        return np.array(np.broadcast_to(start, (*shape, *node.shape)))
+    count = OPERATORS[node.op].slopes
+    return np.full((count, *shape, *node.shape), 0.5, state.problem.arithmetic.dtype)
+
+
+def _lines(state: Enclosures, position: int, slopes: Array | None) -> Any:
+    """Relaxation with given slopes, and its charge. For kinked functions only the lower slope moves."""
+    node = state.problem.graph[position]
+    if slopes is None:
+        return relaxation(state, position)
+    if node.op not in KINKED:
+        return relax(state, position, slopes)
+    lines, charge, flushed = relaxation(state, position)
+    left, right = KINKED[node.op]
+    source = node.inputs[0]
+    crossing = ((state.lower[source] < 0) & (state.upper[source] > 0))[:, None]
+    # any slope in [left, right] through the origin lies below the function, whatever its rounding
+    slope = np.where(crossing, np.clip(left + (right - left) * slopes, left, right), lines.lower_slope)
+    if charge is not None:  # that of the default slope, and what a steeper one may add (both at most 1 in size)
+        extra = (48 * state.problem.arithmetic.unit) * state.size[source]
+        if plan(state.problem.graph).fused.get(source) == position and state.charge[source] is not None:
+            extra = extra + state.charge[source] * 1.02
+        charge = charge + extra[:, None]
+        flushed = flushed * 2.0 + (state.flushed[source] * 2.0 if state.flushed[source] is not None else 0.0)
+    return Relaxation(slope, lines.lower_shift, lines.upper_slope, lines.upper_shift), charge, flushed
+
+
+def _slope_gradient(
+    state: Enclosures, position: int, weight: Array, values: Mapping[int, Array], lines: Any, slopes: Array
+) -> Array:
+    """d bound / d slopes: how the chosen line's value at the minimiser moves, times the coefficient it is used with."""
+    node = state.problem.graph[position]
+    if node.op in KINKED:
+        left, right = KINKED[node.op]
+        source = node.inputs[0]
+        crossing = ((state.lower[source] < 0) & (state.upper[source] > 0))[:, None]
+        return np.where(crossing, np.maximum(weight, 0.0) * values[source] * (right - left), 0.0)
+    ahead = np.where(slopes > 0.5, -1e-3, 1e-3)
+    moved, _, _ = relax(state, position, slopes + ahead)
+    now = lines[0]
+    if isinstance(OPERATORS[node.op], ProductOperator):
+        x, y = (values[i] for i in node.inputs)
+        below = (moved.lower_x - now.lower_x) * x + (moved.lower_y - now.lower_y) * y + moved.lower_shift - now.lower_shift
+        above = (moved.upper_x - now.upper_x) * x + (moved.upper_y - now.upper_y) * y + moved.upper_shift - now.upper_shift
+    else:
+        z = values[node.inputs[0]]
+        below = (moved.lower_slope - now.lower_slope) * z + moved.lower_shift - now.lower_shift
+        above = (moved.upper_slope - now.upper_slope) * z + moved.upper_shift - now.upper_shift
+    gains = np.stack([np.maximum(weight, 0.0) * below, np.minimum(weight, 0.0) * above][: len(slopes)])
+    return np.nan_to_num(gains / ahead, posinf=0.0, neginf=0.0)
+
+
+def _split_gradient(low: Array, high: Array, z: Array, beta: Array) -> Array:
+    """d bound / d beta: the bound holds beta (low - z) for beta > 0 and beta (high - z) for beta < 0."""
+    has_low, has_high = np.isfinite(low), np.isfinite(high)
+    to_low, to_high = np.where(has_low, low, z) - z, np.where(has_high, high, z) - z
+    use_low = has_low & (~has_high | (beta > 0) | ((beta == 0) & (to_low > 0)))
+    return np.where(use_low, to_low, to_high)
+
+
+def follow(state: Enclosures, start: int, point: Array, trace: Trace, lines: Mapping[int, Any]) -> dict[int, Array]:
+    """Values (B, R, *shape) of the nodes when each nonlinear one takes the line its coefficient chose, at ``point``."""
+    problem, graph = state.problem, state.problem.graph
+    carries = plan(graph).carries
+    values: dict[int, Array] = {}
+    needed = _needed(state, start)
+    for position in range(start + 1):
+        node = graph[position]
+        if position not in needed:
+            continue
+        if node.op == INPUT:
+            values[position] = point.reshape(*point.shape[:2], *node.shape)
+            continue
+        card = OPERATORS[node.op]
+        arguments = [values[i] for i in node.inputs]
+        if isinstance(card, LinearOperator):
+            out = card.evaluate(problem.xp, node, problem.weights(position), arguments)
+            values[position] = out if carries[position] else np.broadcast_to(out, (*point.shape[:2], *node.shape))
+        elif position not in trace.at:  # no coefficient reaches it
+            values[position] = card.evaluate(problem.xp, node, [], arguments)
+        else:
+            relaxed = (lines.get(position) or relaxation(state, position))[0]
+            below = trace.at[position] >= 0
+            if isinstance(card, ProductOperator):
+                x, y = arguments
+                low = relaxed.lower_x * x + relaxed.lower_y * y + relaxed.lower_shift
+                high = relaxed.upper_x * x + relaxed.upper_y * y + relaxed.upper_shift
+            else:
+                assert isinstance(card, UnaryOperator)
+                low = relaxed.lower_slope * arguments[0] + relaxed.lower_shift
+                high = relaxed.upper_slope * arguments[0] + relaxed.upper_shift
+            values[position] = np.where(below, low, high)
+    return values
+
+
+def _needed(state: Enclosures, start: int) -> set[int]:
+    graph, seen, stack = state.problem.graph, set(), [start]
+    while stack:
+        position = stack.pop()
+        if position not in seen:
+            seen.add(position)
+            stack.extend(graph[position].inputs)
+    return seen
+
+
+def _minimiser(state: Enclosures, bound: LinearBound) -> Array:
+    return state.center[:, None] - np.sign(bound.coefficients) * state.radius[:, None]
+
+
+def _keep(best: Optimised, value: Array, bound: LinearBound, slopes: dict[int, Array], betas: dict[int, Array]) -> None:
+    """Take over the rows that are better now."""
+    better = value > best.value
+    if not better.any():
+        return
+    best.value = np.where(better, value, best.value)
+    wide = better[:, :, None]
+    best.bound = LinearBound(
+        np.where(wide, bound.coefficients, best.bound.coefficients), np.where(better, bound.constant, best.bound.constant)
+    )
+
+    def merge(new: Array, old: Array) -> Array:
+        lead = new.ndim - old_rank(new, better)
+        mask = better.reshape((1,) * lead + better.shape + (1,) * (new.ndim - lead - 2))
+        return np.where(mask, new, old)
+
+    def old_rank(array: Array, mask: Array) -> int:
+        return array.ndim if array.shape[:2] == mask.shape else array.ndim - 1
+
+    best.slopes = {p: merge(new, best.slopes[p]) for p, new in slopes.items()}
+    best.multipliers = {p: merge(new, best.multipliers[p]) for p, new in betas.items()}
+
+
+def _typical(graph: Any, position: int, trace: Trace) -> Array:
+    """The usual size of a coefficient at the readers of a node: the natural unit of its multipliers."""
+    sizes = [np.abs(trace.at[r]) for r in graph.consumers[position] if r in trace.at]
+    if not sizes:
+        return np.ones(1)
+    total = sum(s.reshape(*s.shape[:2], -1).mean(-1) for s in sizes) + 1e-30
+    return total.reshape(*total.shape, *(1,) * len(graph[position].shape))
+
+
+def _adam(moments: dict, key: Any, gradient: Array, iteration: int) -> Array:
+    first, second = moments.get(key, (0.0, 0.0))
+    first = 0.9 * first + 0.1 * gradient
+    second = 0.999 * second + 0.001 * gradient * gradient
+    moments[key] = (first, second)
+    unbiased = np.sqrt(second / (1 - 0.999 ** (iteration + 1)))
+    return (first / (1 - 0.9 ** (iteration + 1))) / (unbiased + 1e-30)
+
+
+def refine_optimised(schedule: Schedule) -> Any:
+    """A refinement for `propagate`: like `refine_rows`, with slopes optimised for every single bound."""
+
+    def refine(state: Enclosures, position: int, chosen: Array) -> tuple[Array, Array, Array]:
+        m = chosen.shape[1]
+        source, rows, constant = unit_rows(state, position, np.asarray(chosen))
+        best = optimise(state, source, rows, constant=constant, schedule=schedule)
+        slopes = np.abs(best.bound.coefficients)
+        return best.value[:, :m], -best.value[:, m:], 0.5 * (slopes[:, :m] + slopes[:, m:])
+
+    return refine
