@@ -74,7 +74,7 @@ def substitute(
         if weight is None:
             continue
         node = graph[position]
-        steps += 4
+        steps += 4 + 2 * len(node.inputs)  # merging a branch subtracts from the total once per edge
         taken_over = False
         if multipliers is not None and position in multipliers:
             shift, low, high = multipliers[position]
@@ -87,6 +87,9 @@ def substitute(
                 own = state.charge[position]
                 charge = state.size[position] * (8 * a.unit) + (0.0 if own is None else own)
                 total = total - _dot(xp, abs(shift), charge[:, None]) * 1.01
+                # the difference of both rounds relative to what is left, and products of the sum above may be flushed
+                total = total - _dot(xp, abs(weight), (state.size[position] * (4 * a.unit))[:, None])
+                total = total - 4 * (added.shape[-1] + _total(state.size[position])) * a.tiny
         if node.op == INPUT:
             result = weight
             continue
@@ -112,6 +115,7 @@ def substitute(
                 merged = pending[source] + part
                 if a.rigorous:
                     total = total - _dot(xp, abs(merged), (state.size[source] * (4 * a.unit))[:, None])
+                    total = total - 4 * (1 + _total(state.size[source])) * a.tiny
                 pending[source] = merged
             else:
                 pending[source] = part
@@ -166,6 +170,11 @@ def _dot(xp: Any, rows: Array, vector: Array) -> Array:
     return (rows * vector).sum(-1)
 
 
+def _total(size: Array) -> Array:
+    """Sum over a node's axes (B, 1)."""
+    return size.reshape(size.shape[0], -1).sum(1)[:, None]
+
+
 def concretise(state: Enclosures, bound: LinearBound) -> Array:
     """Lower bounds (B, R) of a linear bound over the boxes."""
     xp, a = state.problem.xp, state.problem.arithmetic
@@ -192,7 +201,7 @@ def unit_rows(state: Enclosures, position: int, chosen: Array) -> tuple[int, Arr
     batch, m = chosen.shape
     if node.op == "dense" and math.prod(node.input_shapes[0][:-1]) == 1:
         weights = problem.weights(position)
-        rows = weights[0].T[chosen].reshape(batch, m, *node.input_shapes[0])
+        rows = problem.rows_of(node.parameters[0], chosen).reshape(batch, m, *node.input_shapes[0])
         constant = weights[1][chosen] if len(weights) > 1 else xp.zeros((batch, m), dtype=a.dtype)
         constant = xp.concatenate([constant, -constant], axis=1)
         if state.noise[position] is not None:  # the parameters, or the execution, may be off by this

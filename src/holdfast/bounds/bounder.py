@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from holdfast.bounds.backward import concretise, substitute
-from holdfast.bounds.enclosure import Problem
+from holdfast.bounds.enclosure import Problem, check_executable
 from holdfast.bounds.optimised import Schedule, optimise, refine_optimised
 from holdfast.bounds.propagate import propagate
 from holdfast.errors import InputError, MismatchError
@@ -37,6 +37,7 @@ def flat_problem(model: Model, arithmetic: Arithmetic, semantics: str = "real") 
     """The model as a graph with one flat input and one flat output (all inputs, all outputs, one after the other)."""
     execution = None
     if semantics == "float32":
+        check_executable(model)
         execution = FLOAT32
     elif semantics == "real":
         model = simplify(model).model

@@ -20,12 +20,14 @@ from typing import Any
 import numpy as np
 
 from holdfast.errors import InputError, InternalError
-from holdfast.graph import Graph
+from holdfast.graph import Graph, Model
 from holdfast.operators import INPUT, OPERATORS, LinearOperator, ProductOperator, Relaxation, UnaryOperator
 from holdfast.rigor import FLOAT32, Arithmetic, gamma
 
 Array = Any
 EXACT_UNARY = frozenset({"relu", "abs", "clip", "heaviside"})  # a floating-point execution does not round here
+_LARGEST_EXECUTED = 3.4e38  # beyond it a float32 execution may overflow: infinities and NaN follow
+SPARSE_ENTRIES, SPARSE_SHARE = 1 << 16, 0.03
 LIBRARY_UNITS = 64.0  # float32 library functions: relative error in units of roundoff that float32 semantics allows
 LIBRARY_ABSOLUTE = 2.0**-20  # ... and absolute error (rational approximations saturate)
 
@@ -102,15 +104,29 @@ class Problem:
         cast, wide = {}, dict(radii)
         for key, value in parameters.items():
             cast[key] = np.asarray(value, arithmetic.dtype)
-            if arithmetic.rigorous and arithmetic.dtype != "float64":
+            # what compiled code would read as zero is zero from here on, and part of the radius
+            denormal = (abs(cast[key]) < arithmetic.tiny) & (cast[key] != 0)
+            if denormal.any():
+                cast[key] = np.where(denormal, np.zeros((), arithmetic.dtype), cast[key])
+            if arithmetic.rigorous and (arithmetic.dtype != "float64" or denormal.any()):
                 lost = np.abs(value - cast[key].astype(np.float64))
+                lost = np.where((lost > 0) & (lost < arithmetic.tiny), arithmetic.tiny, lost)
                 if lost.any():
                     wide[key] = (lost + wide.get(key, 0.0)) * (1 + 1e-6)
         if not arithmetic.rigorous:
             wide = {}
+        if xp is np:
+            cast |= {key: _sparse(cast[key]) for n in graph.nodes if n.op == "dense" for key in n.parameters[:1]}
         move = (lambda a: a) if xp is np else xp.asarray
         narrow = {k: move(np.asarray(v * (1 + 1e-6), arithmetic.dtype)) for k, v in wide.items()}
         return Problem(graph, {k: move(v) for k, v in cast.items()}, narrow, arithmetic, execution, xp)
+
+    def rows_of(self, key: str, chosen: Array) -> Array:
+        """Columns ``chosen`` (B, m) of a dense layer's matrix, as rows (B, m, k)."""
+        matrix = self.parameters[key]
+        if hasattr(matrix, "tocsr"):
+            return matrix.T.tocsr()[chosen.reshape(-1)].toarray().reshape(*chosen.shape, -1)
+        return matrix.T[chosen]
 
     def weights(self, position: int) -> list[Array]:
         """Parameters of a node."""
@@ -122,6 +138,28 @@ class Problem:
         if not any(k in self.radii for k in keys):
             return None
         return [self.radii.get(k, self.xp.zeros_like(self.parameters[k])) for k in keys]
+
+
+def check_executable(model: Model) -> None:
+    """Refuse what float32 semantics does not cover: narrower types, constants that an execution would round."""
+    where = model.name or "the network"
+    for tensor in (*model.inputs, *model.outputs):
+        if tensor.dtype not in ("float32", "float64"):
+            raise InputError(f"{where}: float32 semantics does not cover tensor {tensor.name} of type {tensor.dtype}")
+    if model.rounded:
+        raise InputError(
+            f"{where}: float32 semantics does not cover constants that an execution computes with rounding "
+            f"(node {', '.join(model.rounded[:4])}); semantics real takes them exactly"
+        )
+
+
+def _sparse(matrix: Array) -> Array:
+    """Large matrices that are nearly empty (lattice networks) are multiplied as such."""
+    if matrix.size < SPARSE_ENTRIES or np.count_nonzero(matrix) > SPARSE_SHARE * matrix.size:
+        return matrix
+    from scipy.sparse import csr_array
+
+    return csr_array(matrix)
 
 
 @dataclass(eq=False)
@@ -182,8 +220,14 @@ def extend(state: Enclosures, position: int, box: tuple[Array, Array]) -> None:
         exact = isinstance(card, ProductOperator) or node.op in ("leaky_relu", "square")
         units, absolute = (2.0, 0.0) if exact else (LIBRARY_UNITS, LIBRARY_ABSOLUTE)
         noise = size * (units * e.unit) + (absolute + 2 * e.tiny)
+        noise = _or_overflow(xp, noise, size + noise)
         low, high = low - noise, high + noise
     _append(state, low, high, noise)
+
+
+def _or_overflow(xp: Any, noise: Array, size: Array) -> Array:
+    """The noise, infinite where some intermediate result of an execution may leave the range of float32."""
+    return xp.where(size < _LARGEST_EXECUTED, noise, xp.inf)
 
 
 def _check_domain(name: str, low: Array, high: Array, low_end: float, high_end: float, op: str) -> None:
@@ -248,6 +292,7 @@ def _extend_linear(state: Enclosures, position: int, card: LinearOperator) -> No
         e = problem.execution
         executed = gamma(terms + 2, e) * (size if noise is None else size + noise) + 2 * (terms + 2) * e.tiny
         noise = executed if noise is None else noise + executed
+        noise = _or_overflow(xp, noise, size + noise)
     rounding = gamma(terms + 4, a) * size + 2 * (terms + 2) * a.tiny
     total = rounding if noise is None else rounding + noise
     spread = (spread + total) * (1 + 4 * gamma(4, a))
@@ -255,7 +300,7 @@ def _extend_linear(state: Enclosures, position: int, card: LinearOperator) -> No
     _append(state, value - spread, value + spread, noise)
     # substitution: |fl(aW) - aW||x| <= gamma |a||W||x|, fl(a.b) likewise, and the noise itself
     state.charge[position] = total + gamma(math.prod(node.shape) + 2, a) * (abs(bias) if bias is not None else 0.0)
-    state.flushed[position] = _flush(xp, a, terms, sizes, batch)
+    state.flushed[position] = _flush(xp, a, terms + math.prod(node.shape), sizes, batch)
 
 
 def _flush(xp: Any, a: Arithmetic, terms: int, sizes: Sequence[Array], batch: int) -> Array:
@@ -296,15 +341,18 @@ def relax(state: Enclosures, position: int, slopes: Array | None = None) -> Any:
     shifts = abs(lines.lower_shift) + abs(lines.upper_shift)
     charge = gamma(math.prod(node.shape) + 8, a) * shifts
     for weight, i in zip(coefficients, node.inputs, strict=True):
-        charge = charge + (24 * a.unit) * weight * state.size[i][:, None]
+        # the difference of two slopes may be flushed as well
+        charge = charge + ((24 * a.unit) * weight + 8 * a.tiny) * state.size[i][:, None]
     if state.noise[position] is not None:
         charge = charge + state.noise[position][:, None]
-    flushed = _flush(xp, a, 8, [state.size[i] for i in node.inputs], state.center.shape[0])
+    sizes, batch = [state.size[i] for i in node.inputs], state.center.shape[0]
+    flushed = _flush(xp, a, 8 + math.prod(node.shape), sizes, batch)
     (source, *others) = node.inputs
     if not others and plan(problem.graph).fused.get(source) == position and state.charge[source] is not None:
         steepest = xp.maximum(abs(lines.lower_slope), abs(lines.upper_slope))
         charge = charge + steepest * state.charge[source][:, None] * (1 + 16 * a.unit)
         flushed = flushed + state.flushed[source] * (1.0 + xp.max(steepest))
+        flushed = flushed + _flush(xp, a, 8, [state.charge[source]], batch)
     return lines, charge * 1.01, flushed * 1.01
 
 

@@ -38,9 +38,9 @@ def propagate(
     substitution for pre-activations (else intervals only). ``reach``: inputs for which to keep how strongly bounds depend on them.
     ``refine``: another function like `refine_rows` to narrow chosen elements with.
     """
-    state = start(problem, lower, upper)
+    box = covered(problem, lower, upper)
+    state = start(problem, *box)
     facts = plan(problem.graph)
-    box = (problem.xp.asarray(lower, dtype=problem.arithmetic.dtype), problem.xp.asarray(upper, dtype=problem.arithmetic.dtype))
     wanted = frozenset(facts.preactivations)
     for position in range(len(problem.graph)):
         extend(state, position, box)
@@ -52,6 +52,16 @@ def propagate(
             elif reach is not None:
                 _reach_settled(state, position, reach)
     return state
+
+
+def covered(problem: Problem, lower: Array, upper: Array) -> tuple[Array, Array]:
+    """Boxes in the type of the arithmetic; where that is narrower, rounded outward."""
+    xp, kind = problem.xp, np.dtype(problem.arithmetic.dtype)
+    low, high = xp.asarray(lower, dtype=kind), xp.asarray(upper, dtype=kind)
+    if problem.arithmetic.rigorous and kind != np.float64:
+        low = xp.where(low > lower, xp.nextafter(low, kind.type(-np.inf)), low)
+        high = xp.where(high < upper, xp.nextafter(high, kind.type(np.inf)), high)
+    return low, high
 
 
 def intersect(state: Enclosures, position: int, low: Array, high: Array) -> None:

@@ -10,7 +10,7 @@ from holdfast.operators.operator import Array, LinearOperator
 
 
 def _product(x: Array, matrix: Array) -> Array:
-    """One large product with the shared matrix, not a batch of small ones."""
+    """One large product with the shared matrix (dense or sparse), not a batch of small ones."""
     return (x.reshape(-1, x.shape[-1]) @ matrix).reshape(*x.shape[:-1], matrix.shape[1])
 
 

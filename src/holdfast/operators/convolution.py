@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,32 +16,64 @@ import numpy as np
 from holdfast.graph import Node, Shape
 from holdfast.operators.operator import Array, LinearOperator
 
+CACHE_BYTES = 1 << 20
 
-def _correlate_numpy(x: Array, w: Array, strides: Sequence[int], pads: Sequence[tuple[int, int]], dilations: Sequence[int], groups: int, out: Shape) -> Array:
+
+def _correlate_numpy(
+    x: Array,
+    w: Array,
+    strides: Sequence[int],
+    pads: Sequence[tuple[int, int]],
+    dilations: Sequence[int],
+    groups: int,
+    out: Shape,
+) -> Array:
     """x: (N, C, *space), w: (M, C // groups, *kernel) -> (N, M, *out)."""
-    x = np.pad(x, [(0, 0), (0, 0), *pads])
     n, c = x.shape[:2]
     m, kernel = w.shape[0], w.shape[2:]
-    columns = np.empty((n, c, math.prod(kernel), math.prod(out)), x.dtype)
-    for k, position in enumerate(itertools.product(*map(range, kernel))):
-        part = x[(slice(None), slice(None), *_window(position, strides, dilations, out))]
-        columns[:, :, k] = part.reshape(n, c, -1)
-    columns = columns.reshape(n, groups, (c // groups) * math.prod(kernel), -1)
     weights = w.reshape(groups, m // groups, -1)
-    return np.matmul(weights, columns).reshape(n, m, *out)
+    result = np.empty((n, groups, m // groups, math.prod(out)), x.dtype)
+    padded = any(b or a for b, a in pads)
+    for part in _blocks(n, c * math.prod(kernel) * math.prod(out) * x.itemsize):
+        block = np.pad(x[part], [(0, 0), (0, 0), *pads]) if padded else x[part]
+        columns = np.empty((len(block), c, math.prod(kernel), *out), x.dtype)
+        for k, position in enumerate(itertools.product(*map(range, kernel))):
+            columns[:, :, k] = block[(slice(None), slice(None), *_window(position, strides, dilations, out))]
+        columns = columns.reshape(len(block), groups, (c // groups) * math.prod(kernel), -1)
+        np.matmul(weights, columns, out=result[part])
+    return result.reshape(n, m, *out)
 
 
-def _scatter_numpy(y: Array, w: Array, strides: Sequence[int], pads: Sequence[tuple[int, int]], dilations: Sequence[int], groups: int, space: Shape) -> Array:
+def _scatter_numpy(
+    y: Array,
+    w: Array,
+    strides: Sequence[int],
+    pads: Sequence[tuple[int, int]],
+    dilations: Sequence[int],
+    groups: int,
+    space: Shape,
+) -> Array:
     """Adjoint of `_correlate_numpy`: y (N, M, *out) -> (N, C, *space)."""
     n, m = y.shape[:2]
     out, kernel, c = y.shape[2:], w.shape[2:], w.shape[1] * groups
-    weights = w.reshape(groups, m // groups, -1).transpose(0, 2, 1)
-    columns = np.matmul(weights, y.reshape(n, groups, m // groups, -1))
-    columns = columns.reshape(n, c, math.prod(kernel), *out)
-    x = np.zeros((n, c, *(s + b + a for s, (b, a) in zip(space, pads, strict=True))), y.dtype)
-    for k, position in enumerate(itertools.product(*map(range, kernel))):
-        x[(slice(None), slice(None), *_window(position, strides, dilations, out))] += columns[:, :, k]
-    return x[(slice(None), slice(None), *(slice(b, b + s) for s, (b, _) in zip(space, pads, strict=True)))]
+    weights = np.ascontiguousarray(w.reshape(groups, m // groups, -1).transpose(0, 2, 1))
+    result = np.empty((n, c, *space), y.dtype)
+    inner = tuple(slice(b, b + s) for s, (b, _) in zip(space, pads, strict=True))
+    for part in _blocks(n, c * math.prod(kernel) * math.prod(out) * y.itemsize):
+        block = y[part]
+        columns = np.matmul(weights, block.reshape(len(block), groups, m // groups, -1))
+        columns = columns.reshape(len(block), c, math.prod(kernel), *out)
+        x = np.zeros((len(block), c, *(s + b + a for s, (b, a) in zip(space, pads, strict=True))), y.dtype)
+        for k, position in enumerate(itertools.product(*map(range, kernel))):
+            x[(slice(None), slice(None), *_window(position, strides, dilations, out))] += columns[:, :, k]
+        result[part] = x[(slice(None), slice(None), *inner)]
+    return result
+
+
+def _blocks(count: int, item_bytes: int) -> Iterator[slice]:
+    """Parts of a batch whose unfolded kernel windows stay within the cache."""
+    step = max(1, CACHE_BYTES // max(1, item_bytes))
+    return (slice(first, first + step) for first in range(0, count, step))
 
 
 def _window(position: Sequence[int], strides: Sequence[int], dilations: Sequence[int], out: Sequence[int]) -> tuple[slice, ...]:

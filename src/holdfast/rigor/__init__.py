@@ -4,10 +4,11 @@ from holdfast.rigor.rounding import (
     FLOAT32,
     FLOAT64,
     PLAIN,
+    PLAIN32,
     Arithmetic,
     gamma,
     round_down,
     round_up,
 )
 
-__all__ = ["FLOAT32", "FLOAT64", "PLAIN", "Arithmetic", "gamma", "round_down", "round_up"]
+__all__ = ["FLOAT32", "FLOAT64", "PLAIN", "PLAIN32", "Arithmetic", "gamma", "round_down", "round_up"]

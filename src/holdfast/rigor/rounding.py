@@ -34,6 +34,7 @@ class Arithmetic:
 FLOAT64 = Arithmetic("float64", "float64", 2.0**-53, float(np.finfo(np.float64).tiny))
 FLOAT32 = Arithmetic("float32", "float32", 2.0**-24, float(np.finfo(np.float32).tiny))
 PLAIN = Arithmetic("plain", "float64", 0.0, 0.0)
+PLAIN32 = Arithmetic("plain32", "float32", 0.0, 0.0)
 
 
 def gamma(terms: int, arithmetic: Arithmetic) -> float:

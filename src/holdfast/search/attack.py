@@ -6,7 +6,7 @@ finds are candidates only, until `holdfast.search.replay` confirms them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -25,10 +25,10 @@ def margins(problem: Problem, x: np.ndarray) -> np.ndarray:
     return evaluate(problem.graph, problem.parameters, [x])[problem.graph.outputs[0]]
 
 
-def gradient(problem: Problem, x: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows (P, R) and the gradient (P, n) of sum(weights * rows), by reverse accumulation through the cards."""
+def gradient(problem: Problem, values: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
+    """The gradient (P, n) of sum(weights * rows), weights (P, R), at points whose node values are given (`evaluate`)."""
     graph: Graph = problem.graph
-    values = evaluate(graph, problem.parameters, [x])
+    x = values[graph.inputs[0]]
     pending: dict[int, np.ndarray] = {graph.outputs[0]: weights}
     result = np.zeros_like(x)
     for position in range(len(graph) - 1, -1, -1):
@@ -49,7 +49,7 @@ def gradient(problem: Problem, x: np.ndarray, weights: np.ndarray) -> tuple[np.n
             parts = (weight * card.gradient(np, node, values[node.inputs[0]]),)
         for source, part in zip(node.inputs, parts, strict=True):
             pending[source] = pending[source] + part if source in pending else part
-    return values[graph.outputs[0]], result
+    return result
 
 
 def violation(rows: np.ndarray, case: np.ndarray) -> np.ndarray:
@@ -91,7 +91,7 @@ def attack(
     share[: len(pairs)] = 0.5
     corner = rng.random(len(pick)) < 0.3
     share[corner] = np.round(share[corner])
-    x = boxes_low + share * (boxes_high - boxes_low)
+    x = (boxes_low + share * (boxes_high - boxes_low)).astype(problem.arithmetic.dtype)
     case = cases[pick]
     if starts is not None and len(starts[0]):
         extra = [(i, k) for i, r in enumerate(starts[0]) for k, (region, _) in enumerate(pairs) if region == r]
@@ -108,14 +108,8 @@ def attack(
     best = np.full(len(x), np.inf)
     tried = 0
     for iteration in range(steps + 1):
-        rows = margins(problem, x) if iteration == steps else None
-        if rows is None:
-            weights = np.zeros((len(x), len(query.constraints)))
-            rows = margins(problem, x)
-            chosen = np.where(case >= 0, np.take_along_axis(rows, np.maximum(case, 0), axis=1), -np.inf)
-            worst = np.take_along_axis(case, chosen.argmax(1)[:, None], axis=1)[:, 0]
-            weights[points, worst] = 1.0
-            _, slope = gradient(problem, x, weights)
+        values = evaluate(problem.graph, problem.parameters, [x])
+        rows = values[problem.graph.outputs[0]]
         value = violation(rows, case)
         for i in np.argsort(value)[: 8 if iteration else 32]:
             if value[i] > 0 or tried > 64:
@@ -126,8 +120,13 @@ def attack(
                 return found
         if iteration == steps or expired():
             return None
+        chosen = np.where(case >= 0, np.take_along_axis(rows, np.maximum(case, 0), axis=1), -np.inf)
+        worst = np.take_along_axis(case, chosen.argmax(1)[:, None], axis=1)[:, 0]
+        weights = np.zeros_like(rows)
+        weights[points, worst] = 1.0
+        slope = gradient(problem, values, weights)
         better = value < best - 1e-12
         best = np.minimum(best, value)
         step = np.where(better, step, 0.7 * step)
-        x = np.clip(x - step[:, None] * width * np.sign(slope), boxes_low, boxes_high)
+        x = np.clip(x - step[:, None] * width * np.sign(slope), boxes_low, boxes_high).astype(x.dtype)
     return None

@@ -233,6 +233,8 @@ class InputSplit:
         whole = (ratio.prod(1) < SHRUNK) & splittable.any(1)
         stuck = ~splittable.any(1)
         halved = np.flatnonzero(~whole & ~stuck)
+        if not len(halved):  # perhaps no input varies at all
+            return Step(narrowed.take(np.flatnonzero(whole)), narrowed.take(np.flatnonzero(stuck)), candidates)
         axis = score[halved].argmax(1)
         left, right = narrowed.take(halved), narrowed.take(halved)
         index = np.arange(len(halved))

@@ -50,7 +50,8 @@ class Replay:
             self.thin += 1
             return None
         proved = self._proved(region, exact)
-        if decimals and not proved:  # what was replayed is not the point of the region itself
+        replayed = all(m.replayable and m.source is not None for m in self.query.models.values())
+        if not proved and (decimals or not replayed):  # what was run is not the point itself, or not the network itself
             self.thin += 1
             return None
         texts: dict[str, dict[int, str]] = {}

@@ -36,6 +36,8 @@ class Workers:
 
     def map(self, arguments: list[Any]) -> list[Any]:
         """Results in order; at most ``count`` arguments."""
+        if len(arguments) > self.count:
+            raise ValueError(f"{len(arguments)} arguments were given to {self.count} workers")
         for pipe, argument in zip(self._pipes, arguments[1:], strict=False):
             pipe.send(argument)
         results = [self._function(arguments[0])]
