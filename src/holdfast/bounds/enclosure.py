@@ -137,7 +137,7 @@ class Problem:
         keys = self.graph[position].parameters
         if not any(k in self.radii for k in keys):
             return None
-        return [self.radii.get(k, self.xp.zeros_like(self.parameters[k])) for k in keys]
+        return [self.radii.get(k, self.xp.zeros(self.parameters[k].shape, self.arithmetic.dtype)) for k in keys]
 
 
 def check_executable(model: Model) -> None:

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 
 from holdfast.bounds.backward import concretise, substitute, unit_rows
+from holdfast.bounds.cone import cone, has_cones
 from holdfast.bounds.enclosure import Enclosures, Problem, extend, plan, start
 from holdfast.operators import OPERATORS, UnaryOperator
 
 Array = Any
+CONE_ROWS = 32  # neighbours in a sparse layer share their cone
 ROW_BYTES = 1 << 25  # coefficients of one backward substitution are kept about this small (cache, memory)
 
 Ranges = Mapping[int, tuple[Array, Array]]
@@ -99,6 +101,8 @@ def _narrow(state: Enclosures, position: int, reach: Array | None, refine: Any) 
     chosen = np.argsort(~needed, axis=1, kind="stable")[:, :count]  # padded with elements that need nothing
     widest = max(math.prod(graph[i].shape) for i in range(position + 1))
     step = max(16, ROW_BYTES // (16 * batch * widest))
+    if has_cones(state.problem):
+        step = min(step, CONE_ROWS)
     rows = np.arange(batch)[:, None]
     low = np.array(state.lower[position].reshape(batch, -1))
     high = np.array(state.upper[position].reshape(batch, -1))
@@ -116,6 +120,12 @@ def _narrow(state: Enclosures, position: int, reach: Array | None, refine: Any) 
 def refine_rows(state: Enclosures, position: int, chosen: Array) -> tuple[Array, Array, Array]:
     """Bounds (B, m) of the chosen elements by backward substitution, and their mean |slopes| to the input (B, m, n)."""
     m = chosen.shape[1]
+    if has_cones(state.problem):
+        distinct = np.unique(chosen)
+        cut = cone(state, position, distinct)
+        if cut is not None:
+            state, position = cut
+            chosen = np.searchsorted(distinct, chosen)
     source, rows, constant = unit_rows(state, position, state.problem.xp.asarray(chosen))
     bound = substitute(state, source, rows, constant=constant)
     value = concretise(state, bound)
