@@ -26,7 +26,8 @@ class Model:
     Where float64 cannot hold the real value (1/3, a product of constants), ``radii`` maps the parameter's key to an
     elementwise bound on |real value - stored value|; a key that is absent is exact. ``source`` keeps the bytes of the
     (uncompressed) ONNX file for replay in onnxruntime; ``inlined`` external data included. ``replayable`` is false
-    for the files that onnxruntime itself refuses.
+    for the files that onnxruntime itself refuses. ``rounded`` names nodes of the file that work on constants only, were
+    computed over the reals, and whose result an execution in their own element type would round.
     """
 
     graph: Graph
@@ -38,3 +39,4 @@ class Model:
     source: bytes | None = field(default=None, repr=False)
     replayable: bool = True
     radii: Mapping[str, np.ndarray] = field(default_factory=dict)
+    rounded: tuple[str, ...] = ()

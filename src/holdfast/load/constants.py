@@ -40,6 +40,16 @@ class Constant:
     def exact(self) -> bool:
         return self.radius is None
 
+    @property
+    def representable(self) -> bool:
+        """Whether the element type holds every number exactly (bfloat16 counts as never)."""
+        if not self.is_float or not self.value.size:
+            return True
+        if not self.exact or self.dtype == "bfloat16":
+            return False
+        with np.errstate(over="ignore", under="ignore"):
+            return bool(np.all(self.value.astype(self.dtype).astype(np.float64) == self.value))
+
     @cached_property
     def transposed(self) -> Constant:
         """Last two axes swapped; one object per constant, so that users of one matrix share it."""

@@ -51,6 +51,7 @@ class Context:
     builder: GraphBuilder = field(default_factory=GraphBuilder)
     node: OnnxNode = OnnxNode("", "", (), ())
     dtype: str = "float32"  # element type of the node's first input
+    rounded: list[str] = field(default_factory=list)  # nodes on constants whose execution would round
     irregular: bool = False  # onnxruntime is known to refuse what was read leniently here
 
     def add(

@@ -207,3 +207,4 @@ FOLDS: dict[str, Fold] = {
     "Range": _range, "OneHot": _one_hot, "ArgMax": _arg(np.argmax), "ArgMin": _arg(np.argmin), "Mod": _modulo,
     "ReduceSum": _reduce(np.sum), "ReduceProd": _reduce(np.prod), "ReduceMax": _reduce(np.max), "ReduceMin": _reduce(np.min),
 }  # fmt: skip
+ROUNDING = frozenset({"Add", "Sub", "Mul", "Div", "Sqrt", "Reciprocal", "Pow"})  # computed here over the reals

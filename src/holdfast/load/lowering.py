@@ -14,7 +14,7 @@ import numpy as np
 from holdfast.errors import ModelError
 from holdfast.load.constants import FLOATS, Constant
 from holdfast.load.context import Context, Lowered, NotSupported, OnnxNode, Rule
-from holdfast.load.folding import FOLDS
+from holdfast.load.folding import FOLDS, ROUNDING
 from holdfast.load.lowering_arithmetic import ARITHMETIC
 from holdfast.load.lowering_extremum import EXTREMUM
 from holdfast.load.lowering_linear import LINEAR
@@ -147,6 +147,8 @@ def _lower_node(ctx: Context, arguments: list[Any]) -> tuple[int | Constant, ...
     result: Lowered | None = None
     if constant and op in FOLDS:
         result = FOLDS[op](ctx, arguments)
+        if isinstance(result, Constant) and op in ROUNDING and not result.representable:
+            ctx.rounded.append(ctx.node.name or next((o for o in ctx.node.outputs if o), op))
     rule = RULES.get(op)
     if result is None and rule is None:
         raise NotSupported("of a variable")

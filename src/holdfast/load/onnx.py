@@ -70,7 +70,7 @@ def load_model(path: str | Path, *, check: bool = True, size_limit: int = SIZE_L
     graph, parameters, radii = prune(graph, parameters, ctx.builder.radii)
     model = Model(
         graph, parameters, inputs, tensors, where, hashlib.sha256(source).hexdigest(), source,
-        replayable=not ctx.irregular, radii=radii,
+        replayable=not ctx.irregular, radii=radii, rounded=tuple(ctx.rounded),
     )  # fmt: skip
     if check and model.replayable and not self_check(model, where):
         model = replace(model, replayable=False)

@@ -63,7 +63,8 @@ def compose(outer: Model, inner: Model) -> Model:
         )
     builder = GraphBuilder()
     middle = embed(builder, inner, add_inputs(builder, inner))
-    return finish(builder, embed(builder, outer, middle), inner.inputs, outer.outputs, f"{outer.name}({inner.name})")
+    joined = finish(builder, embed(builder, outer, middle), inner.inputs, outer.outputs, f"{outer.name}({inner.name})")
+    return replace(joined, rounded=(*inner.rounded, *outer.rounded))
 
 
 def parallel(models: Sequence[Model]) -> Model:
@@ -75,7 +76,8 @@ def parallel(models: Sequence[Model]) -> Model:
     ]
     inputs = _distinct([tensor for model in models for tensor in model.inputs])
     named = _distinct([tensor for model in models for tensor in model.outputs])
-    return finish(builder, outputs, inputs, named, ", ".join(model.name for model in models))
+    joined = finish(builder, outputs, inputs, named, ", ".join(model.name for model in models))
+    return replace(joined, rounded=tuple(name for model in models for name in model.rounded))
 
 
 def add_inputs(builder: GraphBuilder, model: Model) -> list[int]:
