@@ -1,12 +1,14 @@
 """Exceptions a caller may meet.
 
-    HoldfastError
-    ├── InputError              the files or arguments are at fault: one sentence, exit status 2
-    │   ├── ModelError          a network file that cannot be read or is malformed
-    │   │   └── UnsupportedOperatorError   every missing operator, with node names, at once
-    │   ├── PropertyError       a property file that cannot be read, or makes no sense
-    │   └── MismatchError       a network and a property that do not fit together
-    └── InternalError           a broken promise of holdfast itself: please report it (exit status 4)
+```text
+HoldfastError
+├── InputError              the files or arguments are at fault: one sentence, exit status 2
+│   ├── ModelError          a network file that cannot be read or is malformed
+│   │   └── UnsupportedOperatorError   every missing operator, with node names, at once
+│   ├── PropertyError       a property file that cannot be read, or makes no sense
+│   └── MismatchError       a network and a property that do not fit together
+└── InternalError           a broken promise of holdfast itself: please report it (exit status 4)
+```
 """
 
 

@@ -107,8 +107,10 @@ def substitute(
                 added = added - flushed[:, None]
         if added is not None:
             total, size = total + added, size + abs(added)
-        if not taken_over and isinstance(card, LinearOperator) and state.charge[position] is not None:
-            cost = _dot(xp, abs(weight), state.charge[position][:, None]) * 1.01 + state.flushed[position][:, None]
+        own_charge = state.charge[position] if isinstance(card, LinearOperator) and not taken_over else None
+        if own_charge is not None:
+            lost: Array = state.flushed[position]  # there wherever a charge is
+            cost = _dot(xp, abs(weight), own_charge[:, None]) * 1.01 + lost[:, None]
             total, size = total - cost, size + cost
         for source, part in zip(node.inputs, parts, strict=True):
             if source in pending:
@@ -204,8 +206,9 @@ def unit_rows(state: Enclosures, position: int, chosen: Array) -> tuple[int, Arr
         rows = problem.rows_of(node.parameters[0], chosen).reshape(batch, m, *node.input_shapes[0])
         constant = weights[1][chosen] if len(weights) > 1 else xp.zeros((batch, m), dtype=a.dtype)
         constant = xp.concatenate([constant, -constant], axis=1)
-        if state.noise[position] is not None:  # the parameters, or the execution, may be off by this
-            noise = xp.take_along_axis(state.noise[position].reshape(batch, -1), chosen, axis=1)
+        noise = state.noise[position]
+        if noise is not None:  # the parameters, or the execution, may be off by this
+            noise = xp.take_along_axis(noise.reshape(batch, -1), chosen, axis=1)
             constant = constant - xp.concatenate([noise, noise], axis=1)
         return node.inputs[0], xp.concatenate([rows, -rows], axis=1), constant
     unit = (chosen[:, :, None] == xp.arange(math.prod(node.shape))[None, None, :]).astype(a.dtype)

@@ -56,7 +56,7 @@ def optimise(
     coefficients: Array,
     *,
     constant: Array | float = 0.0,
-    schedule: Schedule = Schedule(),  # noqa: B008 (frozen)
+    schedule: Schedule = Schedule(),
     splits: Mapping[int, tuple[Array, Array]] | None = None,
     slopes: Mapping[int, Array] | None = None,
     multipliers: Mapping[int, Array] | None = None,
@@ -69,10 +69,12 @@ def optimise(
     """
     graph = state.problem.graph
     shape = coefficients.shape[:2]
-    movable = [p for p in _relevant(state, start) if OPERATORS[graph[p].op].slopes]
+    movable = [p for p in _relevant(state, start) if _free_slopes(graph[p].op)]
     current = {p: _first_slopes(state, p, shape, (slopes or {}).get(p)) for p in movable}
     betas = {
-        p: np.array((multipliers or {}).get(p, np.zeros((*shape, *graph[p].shape)))) for p in (splits or {}) if p <= start
+        p: np.array((multipliers or {}).get(p, np.zeros((*shape, *graph[p].shape))))
+        for p in (splits or {})
+        if p <= start
     }
     begun = slopes is not None
     moments: dict[Any, tuple[Array, Array]] = {}
@@ -106,6 +108,7 @@ def optimise(
         for p, beta in betas.items():
             if p not in values:
                 continue
+            assert splits is not None
             low, high = splits[p]
             gain = _split_gradient(low[:, None], high[:, None], values[p], beta)
             if p not in scale:
@@ -132,6 +135,11 @@ def _relevant(state: Enclosures, start: int) -> list[int]:
     return sorted(p for p in seen if graph[p].op != INPUT and not isinstance(OPERATORS[graph[p].op], LinearOperator))
 
 
+def _free_slopes(op: str) -> int:
+    card = OPERATORS[op]
+    return card.slopes if isinstance(card, UnaryOperator | ProductOperator) else 0
+
+
 def _first_slopes(state: Enclosures, position: int, shape: tuple[int, int], given: Array | None) -> Array:
     graph = state.problem.graph
     if given is not None:
@@ -142,7 +150,7 @@ def _first_slopes(state: Enclosures, position: int, shape: tuple[int, int], give
         left, right = KINKED[node.op]
         start = (lines.lower_slope - left) / (right - left)
         return np.array(np.broadcast_to(start, (*shape, *node.shape)))
-    count = OPERATORS[node.op].slopes
+    count = _free_slopes(node.op)
     return np.full((count, *shape, *node.shape), 0.5, state.problem.arithmetic.dtype)
 
 
@@ -161,10 +169,12 @@ def _lines(state: Enclosures, position: int, slopes: Array | None) -> Any:
     slope = np.where(crossing, np.clip(left + (right - left) * slopes, left, right), lines.lower_slope)
     if charge is not None:  # that of the default slope, and what a steeper one may add (both at most 1 in size)
         extra = (48 * state.problem.arithmetic.unit) * state.size[source]
-        if plan(state.problem.graph).fused.get(source) == position and state.charge[source] is not None:
-            extra = extra + state.charge[source] * 1.02
+        taken_over = state.charge[source] if plan(state.problem.graph).fused.get(source) == position else None
+        if taken_over is not None:
+            extra = extra + taken_over * 1.02
         charge = charge + extra[:, None]
-        flushed = flushed * 2.0 + (state.flushed[source] * 2.0 if state.flushed[source] is not None else 0.0)
+        before = state.flushed[source]
+        flushed = flushed * 2.0 + (before * 2.0 if before is not None else 0.0)
     return Relaxation(slope, lines.lower_shift, lines.upper_slope, lines.upper_shift), charge, flushed
 
 
@@ -183,8 +193,12 @@ def _slope_gradient(
     now = lines[0]
     if isinstance(OPERATORS[node.op], ProductOperator):
         x, y = (values[i] for i in node.inputs)
-        below = (moved.lower_x - now.lower_x) * x + (moved.lower_y - now.lower_y) * y + moved.lower_shift - now.lower_shift
-        above = (moved.upper_x - now.upper_x) * x + (moved.upper_y - now.upper_y) * y + moved.upper_shift - now.upper_shift
+        below = (
+            (moved.lower_x - now.lower_x) * x + (moved.lower_y - now.lower_y) * y + moved.lower_shift - now.lower_shift
+        )
+        above = (
+            (moved.upper_x - now.upper_x) * x + (moved.upper_y - now.upper_y) * y + moved.upper_shift - now.upper_shift
+        )
     else:
         z = values[node.inputs[0]]
         below = (moved.lower_slope - now.lower_slope) * z + moved.lower_shift - now.lower_shift
@@ -258,7 +272,8 @@ def _keep(best: Optimised, value: Array, bound: LinearBound, slopes: dict[int, A
     best.value = np.where(better, value, best.value)
     wide = better[:, :, None]
     best.bound = LinearBound(
-        np.where(wide, bound.coefficients, best.bound.coefficients), np.where(better, bound.constant, best.bound.constant)
+        np.where(wide, bound.coefficients, best.bound.coefficients),
+        np.where(better, bound.constant, best.bound.constant),
     )
 
     def merge(new: Array, old: Array) -> Array:

@@ -20,7 +20,9 @@ class Dense(LinearOperator):
     name = "dense"
     onnx = ("Gemm", "MatMul")
 
-    def shape(self, input_shapes: Sequence[Shape], parameter_shapes: Sequence[Shape], attributes: Mapping[str, Any]) -> Shape:
+    def shape(
+        self, input_shapes: Sequence[Shape], parameter_shapes: Sequence[Shape], attributes: Mapping[str, Any]
+    ) -> Shape:
         (x,), weight = input_shapes, parameter_shapes[0]
         if not x or x[-1] != weight[0]:
             raise ValueError(f"a matrix of shape {weight} does not fit an input of shape {x}")
@@ -45,7 +47,9 @@ class Scale(LinearOperator):
     name = "scale"
     onnx = ("Add", "Sub", "Mul", "Div", "Neg", "BatchNormalization")
 
-    def shape(self, input_shapes: Sequence[Shape], parameter_shapes: Sequence[Shape], attributes: Mapping[str, Any]) -> Shape:
+    def shape(
+        self, input_shapes: Sequence[Shape], parameter_shapes: Sequence[Shape], attributes: Mapping[str, Any]
+    ) -> Shape:
         return tuple(input_shapes[0])
 
     def terms(self, node: Node, parameters: Sequence[Array]) -> int:
@@ -67,7 +71,9 @@ class Add(LinearOperator):
     name = "add"
     onnx = ("Add", "Sub", "Sum")
 
-    def shape(self, input_shapes: Sequence[Shape], parameter_shapes: Sequence[Shape], attributes: Mapping[str, Any]) -> Shape:
+    def shape(
+        self, input_shapes: Sequence[Shape], parameter_shapes: Sequence[Shape], attributes: Mapping[str, Any]
+    ) -> Shape:
         if len({tuple(s) for s in input_shapes}) != 1:
             raise ValueError(f"a sum needs equal shapes, got {', '.join(map(str, input_shapes))}")
         return tuple(input_shapes[0])
@@ -94,7 +100,9 @@ class Constant(LinearOperator):
     name = "constant"
     onnx = ("Constant",)
 
-    def shape(self, input_shapes: Sequence[Shape], parameter_shapes: Sequence[Shape], attributes: Mapping[str, Any]) -> Shape:
+    def shape(
+        self, input_shapes: Sequence[Shape], parameter_shapes: Sequence[Shape], attributes: Mapping[str, Any]
+    ) -> Shape:
         return tuple(parameter_shapes[0])
 
     def terms(self, node: Node, parameters: Sequence[Array]) -> int:

@@ -76,7 +76,9 @@ def _blocks(count: int, item_bytes: int) -> Iterator[slice]:
     return (slice(first, first + step) for first in range(0, count, step))
 
 
-def _window(position: Sequence[int], strides: Sequence[int], dilations: Sequence[int], out: Sequence[int]) -> tuple[slice, ...]:
+def _window(
+    position: Sequence[int], strides: Sequence[int], dilations: Sequence[int], out: Sequence[int]
+) -> tuple[slice, ...]:
     return tuple(
         slice(p * d, p * d + (o - 1) * s + 1, s) for p, s, d, o in zip(position, strides, dilations, out, strict=True)
     )
@@ -119,14 +121,18 @@ class Conv(LinearOperator):
     name = "conv"
     onnx = ("Conv", "AveragePool")
 
-    def shape(self, input_shapes: Sequence[Shape], parameter_shapes: Sequence[Shape], attributes: Mapping[str, Any]) -> Shape:
+    def shape(
+        self, input_shapes: Sequence[Shape], parameter_shapes: Sequence[Shape], attributes: Mapping[str, Any]
+    ) -> Shape:
         (n, c, *space), w = input_shapes[0], parameter_shapes[0]
         if len(w) != len(space) + 2 or c != w[1] * attributes["groups"] or w[0] % attributes["groups"]:
             raise ValueError(
                 f"a kernel of shape {w} with {attributes['groups']} group(s) does not fit an input of shape {input_shapes[0]}"
             )
         out = []
-        for size, k, s, (b, a), d in zip(space, w[2:], attributes["strides"], attributes["pads"], attributes["dilations"], strict=True):
+        for size, k, s, (b, a), d in zip(
+            space, w[2:], attributes["strides"], attributes["pads"], attributes["dilations"], strict=True
+        ):
             out.append((size + b + a - (k - 1) * d - 1) // s + 1)
         if min(out, default=1) < 1:
             raise ValueError(f"a kernel of shape {w} is larger than its padded input of shape {input_shapes[0]}")
@@ -160,15 +166,25 @@ class ConvTranspose(LinearOperator):
     name = "conv_transpose"
     onnx = ("ConvTranspose",)
 
-    def shape(self, input_shapes: Sequence[Shape], parameter_shapes: Sequence[Shape], attributes: Mapping[str, Any]) -> Shape:
+    def shape(
+        self, input_shapes: Sequence[Shape], parameter_shapes: Sequence[Shape], attributes: Mapping[str, Any]
+    ) -> Shape:
         (n, c, *space), w = input_shapes[0], parameter_shapes[0]
         if len(w) != len(space) + 2 or c != w[0] or c % attributes["groups"]:
             raise ValueError(f"a kernel of shape {w} does not fit a transposed convolution of shape {input_shapes[0]}")
         for size, k, s, (b, a), d, out in zip(
-            space, w[2:], attributes["strides"], attributes["pads"], attributes["dilations"], attributes["space"], strict=True
+            space,
+            w[2:],
+            attributes["strides"],
+            attributes["pads"],
+            attributes["dilations"],
+            attributes["space"],
+            strict=True,
         ):
             if out < 1 or (out + b + a - (k - 1) * d - 1) // s + 1 != size:
-                raise ValueError(f"output size {attributes['space']} does not belong to an input of shape {input_shapes[0]}")
+                raise ValueError(
+                    f"output size {attributes['space']} does not belong to an input of shape {input_shapes[0]}"
+                )
         return (n, w[1] * attributes["groups"], *attributes["space"])
 
     def terms(self, node: Node, parameters: Sequence[Array]) -> int:

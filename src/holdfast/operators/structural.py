@@ -43,7 +43,9 @@ class Reshape(_Structural):
     name = "reshape"
     onnx = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 
-    def shape(self, input_shapes: Sequence[Shape], parameter_shapes: Sequence[Shape], attributes: Mapping[str, Any]) -> Shape:
+    def shape(
+        self, input_shapes: Sequence[Shape], parameter_shapes: Sequence[Shape], attributes: Mapping[str, Any]
+    ) -> Shape:
         shape = tuple(attributes["shape"])
         if math.prod(shape) != math.prod(input_shapes[0]):
             raise ValueError(f"an input of shape {input_shapes[0]} cannot be reshaped to {shape}")
@@ -65,7 +67,9 @@ class Transpose(_Structural):
     name = "transpose"
     onnx = ("Transpose",)
 
-    def shape(self, input_shapes: Sequence[Shape], parameter_shapes: Sequence[Shape], attributes: Mapping[str, Any]) -> Shape:
+    def shape(
+        self, input_shapes: Sequence[Shape], parameter_shapes: Sequence[Shape], attributes: Mapping[str, Any]
+    ) -> Shape:
         permutation = attributes["permutation"]
         if sorted(permutation) != list(range(len(input_shapes[0]))):
             raise ValueError(f"{permutation} is not a permutation of the axes of shape {input_shapes[0]}")
@@ -89,7 +93,9 @@ class Slice(_Structural):
     name = "slice"
     onnx = ("Slice", "Split")
 
-    def shape(self, input_shapes: Sequence[Shape], parameter_shapes: Sequence[Shape], attributes: Mapping[str, Any]) -> Shape:
+    def shape(
+        self, input_shapes: Sequence[Shape], parameter_shapes: Sequence[Shape], attributes: Mapping[str, Any]
+    ) -> Shape:
         shape = input_shapes[0]
         for size, (start, count, step) in zip(shape, attributes["slices"], strict=True):
             last = start + (count - 1) * step
@@ -119,7 +125,9 @@ class Gather(LinearOperator):
     onnx = ("Gather", "Resize", "Upsample")
     exact = True
 
-    def shape(self, input_shapes: Sequence[Shape], parameter_shapes: Sequence[Shape], attributes: Mapping[str, Any]) -> Shape:
+    def shape(
+        self, input_shapes: Sequence[Shape], parameter_shapes: Sequence[Shape], attributes: Mapping[str, Any]
+    ) -> Shape:
         shape, axis, indices = list(input_shapes[0]), attributes["axis"], attributes["indices"]
         if any(not 0 <= i < shape[axis] for i in indices):
             raise ValueError(f"an index of Gather leaves axis {axis} of shape {tuple(shape)}")
@@ -158,7 +166,9 @@ class Concat(_Structural):
     name = "concat"
     onnx = ("Concat",)
 
-    def shape(self, input_shapes: Sequence[Shape], parameter_shapes: Sequence[Shape], attributes: Mapping[str, Any]) -> Shape:
+    def shape(
+        self, input_shapes: Sequence[Shape], parameter_shapes: Sequence[Shape], attributes: Mapping[str, Any]
+    ) -> Shape:
         axis, first = attributes["axis"], list(input_shapes[0])
         rest = {tuple(s[:axis]) + tuple(s[axis + 1 :]) for s in input_shapes}
         if len(rest) != 1:
@@ -190,7 +200,9 @@ class Pad(_Structural):
     name = "pad"
     onnx = ("Pad",)
 
-    def shape(self, input_shapes: Sequence[Shape], parameter_shapes: Sequence[Shape], attributes: Mapping[str, Any]) -> Shape:
+    def shape(
+        self, input_shapes: Sequence[Shape], parameter_shapes: Sequence[Shape], attributes: Mapping[str, Any]
+    ) -> Shape:
         return tuple(b + n + a for n, (b, a) in zip(input_shapes[0], attributes["pads"], strict=True))
 
     def linear(self, xp: Any, node: Node, parameters: Sequence[Array], inputs: Sequence[Array]) -> Array:
@@ -209,7 +221,9 @@ class Expand(LinearOperator):
     onnx = ("Expand",)
     exact = True
 
-    def shape(self, input_shapes: Sequence[Shape], parameter_shapes: Sequence[Shape], attributes: Mapping[str, Any]) -> Shape:
+    def shape(
+        self, input_shapes: Sequence[Shape], parameter_shapes: Sequence[Shape], attributes: Mapping[str, Any]
+    ) -> Shape:
         source, target = tuple(input_shapes[0]), tuple(attributes["shape"])
         padded = (1,) * (len(target) - len(source)) + source
         if len(source) > len(target) or any(s not in (1, t) for s, t in zip(padded, target, strict=True)):
@@ -243,7 +257,9 @@ class ReduceSum(LinearOperator):
     name = "reduce_sum"
     onnx = ("ReduceSum", "ReduceMean", "GlobalAveragePool")
 
-    def shape(self, input_shapes: Sequence[Shape], parameter_shapes: Sequence[Shape], attributes: Mapping[str, Any]) -> Shape:
+    def shape(
+        self, input_shapes: Sequence[Shape], parameter_shapes: Sequence[Shape], attributes: Mapping[str, Any]
+    ) -> Shape:
         return tuple(n for i, n in enumerate(input_shapes[0]) if i not in attributes["axes"])
 
     def terms(self, node: Node, parameters: Sequence[Array]) -> int:

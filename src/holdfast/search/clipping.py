@@ -11,7 +11,9 @@ import numpy as np
 from holdfast.rigor import FLOAT64, gamma
 
 
-def clip(coefficients: np.ndarray, constant: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def clip(
+    coefficients: np.ndarray, constant: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Boxes (B, n) that contain every point of [low, high] with coefficients (B, n) . x + constant (B,) <= 0.
 
     Where no such point exists, some component of the result has low > high.

@@ -103,9 +103,9 @@ class InputSplit:
         low[:, self.columns], high[:, self.columns] = boxes.low, boxes.high
         graph = self.problem.graph
         known = {
-            position: tuple(
-                np.asarray(side[:, a:b], np.float64).reshape(len(boxes), *graph[position].shape)
-                for side in (boxes.known_low, boxes.known_high)
+            position: (
+                np.asarray(boxes.known_low[:, a:b], np.float64).reshape(len(boxes), *graph[position].shape),
+                np.asarray(boxes.known_high[:, a:b], np.float64).reshape(len(boxes), *graph[position].shape),
             )
             for position, a, b in self.kept
         }
@@ -146,7 +146,11 @@ class InputSplit:
         count = chosen.shape[1]
         trace = Trace()
         bound = substitute(
-            state, source, rows[:, :count], constant=constant if isinstance(constant, float) else constant[:, :count], trace=trace
+            state,
+            source,
+            rows[:, :count],
+            constant=constant if isinstance(constant, float) else constant[:, :count],
+            trace=trace,
         )
         value = concretise(state, bound)
         own = np.take_along_axis(state.lower[output], chosen, axis=1)
@@ -158,7 +162,9 @@ class InputSplit:
         place = np.full((len(boxes), total + 1), -1)
         np.put_along_axis(place, rows[:, ::-1], np.arange(rows.shape[1])[::-1][None], axis=1)
         table = self.cases[boxes.region]
-        at = np.take_along_axis(place, np.where(table >= 0, table, total).reshape(len(boxes), -1), axis=1).reshape(table.shape)
+        at = np.take_along_axis(place, np.where(table >= 0, table, total).reshape(len(boxes), -1), axis=1).reshape(
+            table.shape
+        )
         picked = np.take_along_axis(value, np.maximum(at, 0).reshape(len(boxes), -1), axis=1).reshape(table.shape)
         return np.where(at >= 0, picked, -np.inf), at
 
@@ -195,9 +201,9 @@ class InputSplit:
                 next_low, next_high = clip(a, c, case_low, case_high)
                 use = (place >= 0)[:, None]
                 # a box already empty stays as it is
-                use = use & (case_low <= case_high).all(1)[:, None]
+                use = use & np.all(case_low <= case_high, axis=1)[:, None]
                 case_low, case_high = np.where(use, next_low, case_low), np.where(use, next_high, case_high)
-            empty = (case_low > case_high).any(1)
+            empty = np.any(case_low > case_high, axis=1)
             still[:, case] &= ~empty
             counts = still[:, case][:, None]
             hull_low = np.where(counts, np.minimum(hull_low, case_low), hull_low)

@@ -66,7 +66,9 @@ class NeuronSplit:
                 continue
             size = math.prod(graph[position].shape)
             self.places.append((position, self.width, self.width + size))
-            self.unary[position] = [r for r in set(graph.consumers[position]) if isinstance(OPERATORS[graph[r].op], UnaryOperator)]
+            self.unary[position] = [
+                r for r in set(graph.consumers[position]) if isinstance(OPERATORS[graph[r].op], UnaryOperator)
+            ]
             self.width += size
 
     def root(self, region: int, refine: Any = None) -> Enclosures:
@@ -110,7 +112,10 @@ class NeuronSplit:
             crossed = state.lower[p] > state.upper[p]
             if crossed.any():
                 empty |= crossed.reshape(count, -1).any(1)
-                state.lower[p], state.upper[p] = np.minimum(state.lower[p], state.upper[p]), np.maximum(state.lower[p], state.upper[p])
+                state.lower[p], state.upper[p] = (
+                    np.minimum(state.lower[p], state.upper[p]),
+                    np.maximum(state.lower[p], state.upper[p]),
+                )
         return state, split_low, split_high, empty
 
     def _shape(self, position: int) -> tuple[int, ...]:
@@ -121,7 +126,10 @@ class NeuronSplit:
         state, split_low, split_high, empty = self.state(nodes)
         source, rows, constant, chosen = self.rows(state, nodes)
         splits = {
-            p: (split_low[:, a:b].reshape(len(nodes), *self._shape(p)), split_high[:, a:b].reshape(len(nodes), *self._shape(p)))
+            p: (
+                split_low[:, a:b].reshape(len(nodes), *self._shape(p)),
+                split_high[:, a:b].reshape(len(nodes), *self._shape(p)),
+            )
             for p, a, b in self.places
             if np.isfinite(split_low[:, a:b]).any() or np.isfinite(split_high[:, a:b]).any()
         }
@@ -156,11 +164,9 @@ class NeuronSplit:
             if not low < at < high:
                 stuck.append(node._replace(bound=bound))
                 continue
-            betas = np.append(self._multipliers_of(best, node, i, row[i]), np.float32(0.0))
+            betas = np.append(self._multipliers_of(best, node, int(i), int(row[i])), np.float32(0.0))
             for ends in ((-np.inf, at), (at, np.inf)):
-                children.append(
-                    Node(node.region, node.case, (*node.splits, (neuron, *ends)), bound, packed[i], betas)
-                )
+                children.append(Node(node.region, node.case, (*node.splits, (neuron, *ends)), bound, packed[i], betas))
         return children, stuck, candidates
 
     def _point(self, position: int, low: float, high: float) -> float:
@@ -218,7 +224,7 @@ class NeuronSplit:
         parts = []
         for p in sorted(best.slopes):
             s = best.slopes[p]
-            picked = s[index, row] if s.shape[: 2] == best.value.shape else s[:, index, row].swapaxes(0, 1)
+            picked = s[index, row] if s.shape[:2] == best.value.shape else s[:, index, row].swapaxes(0, 1)
             parts.append(picked.reshape(len(row), -1))
         return np.concatenate(parts, 1).astype(np.float16) if parts else np.zeros((len(row), 0), np.float16)
 
@@ -243,7 +249,11 @@ class NeuronSplit:
         return result
 
     def _products(self) -> list[int]:
-        return [i for i, n in enumerate(self.problem.graph.nodes) if n.op == "product" and plan(self.problem.graph).carries[i]]
+        return [
+            i
+            for i, n in enumerate(self.problem.graph.nodes)
+            if n.op == "product" and plan(self.problem.graph).carries[i]
+        ]
 
     def _multipliers_of(self, best: Optimised, node: Node, i: int, row: int) -> np.ndarray:
         result = np.zeros(len(node.splits), np.float32)
@@ -277,7 +287,9 @@ def neuron_split(query: Query, problem: Problem, replay: Replay, budget: Budget,
         if budget.expired():
             return Outcome(Reason.TIME, None, -np.inf, done, "while bounding the whole region")
         search.root(region)
-        open_nodes += [Node(region, case, (), -np.inf, nothing, np.zeros(0, np.float32)) for case in range(len(facts.cases))]
+        open_nodes += [
+            Node(region, case, (), -np.inf, nothing, np.zeros(0, np.float32)) for case in range(len(facts.cases))
+        ]
     widest = max(math.prod(node.shape) for node in problem.graph.nodes)
     batch = int(np.clip(65536 // max(widest, 1), 4, 64))
     limit = max(256, budget.memory_mib * (1 << 20) // 2 // max(1, 4 * search.width + 4096))

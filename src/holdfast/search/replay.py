@@ -32,7 +32,7 @@ class Replay:
     problem: Problem
     thin: int = 0
     _sessions: dict[str, Any] = field(default_factory=dict)
-    _inside: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    _inside: dict[tuple[int, str], tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
     def confirm(self, region: int, x: np.ndarray) -> Counterexample | None:
         """The counterexample at (or next to) the flat point ``x`` of a region, or None."""
@@ -88,9 +88,9 @@ class Replay:
         return point, decimals
 
     def _ends(self, region: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-        key = hash((region, dtype.str))
+        key = (region, dtype.name)
         if key not in self._inside:
-            self._inside[key] = self.query.regions[region].box.inside(dtype)
+            self._inside[key] = self.query.regions[region].box.inside(dtype.name)
         return self._inside[key]
 
     def _run(self, x: np.ndarray) -> np.ndarray | None:
@@ -98,13 +98,19 @@ class Replay:
         for name, feeds in self.query.feeds(x).items():
             model = self.query.models[name]
             if not model.replayable or model.source is None:
-                values = evaluate(model.graph, model.parameters, [feeds[t.name].astype(np.float64) for t in model.inputs])
+                values = evaluate(
+                    model.graph, model.parameters, [feeds[t.name].astype(np.float64) for t in model.inputs]
+                )
                 outs = [values[i] for i in model.graph.outputs]
                 produced[name] = {t.name: np.asarray(v, np.float32) for t, v in zip(model.outputs, outs, strict=True)}
                 continue
             session = self._session(name, model)
             names = [t.name for t in model.outputs]
-            shaped = {i.name: feeds[i.name].reshape(_concrete(i.shape, feeds[i.name])) for i in session.get_inputs() if i.name in feeds}
+            shaped = {
+                i.name: feeds[i.name].reshape(_concrete(i.shape, feeds[i.name]))
+                for i in session.get_inputs()
+                if i.name in feeds
+            }
             produced[name] = dict(zip(names, session.run(names, shaped), strict=True))
         return self.query.join_outputs(produced)
 
@@ -115,7 +121,9 @@ class Replay:
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = options.inter_op_num_threads = 1
             options.log_severity_level = 4
-            self._sessions[name] = onnxruntime.InferenceSession(model.source, options, providers=["CPUExecutionProvider"])
+            self._sessions[name] = onnxruntime.InferenceSession(
+                model.source, options, providers=["CPUExecutionProvider"]
+            )
         return self._sessions[name]
 
     def _proved(self, region: int, exact: list[Fraction | float]) -> bool:

@@ -49,7 +49,7 @@ def verify(
     Raises `holdfast.errors.InputError` for what makes no sense; `KeyboardInterrupt` ends in an UNKNOWN result.
     """
     budget = Budget(timeout, memory_mib or 4096, progress)
-    workers = workers or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    workers = workers or _cores()
     given = bind(prop, networks)
     chosen = semantics or given.semantics
     if chosen not in SEMANTICS:
@@ -73,7 +73,9 @@ def verify(
     return _result(given, outcome, phases, chosen, budget, seed, workers)
 
 
-def _search(query: Query, problem: Problem, budget: Budget, workers: int, seed: int) -> tuple[Outcome, dict[str, float]]:
+def _search(
+    query: Query, problem: Problem, budget: Budget, workers: int, seed: int
+) -> tuple[Outcome, dict[str, float]]:
     replay = Replay(query, problem)
     rng = np.random.default_rng(seed)
     phases: dict[str, float] = {}
@@ -85,7 +87,9 @@ def _search(query: Query, problem: Problem, budget: Budget, workers: int, seed: 
             if found is not None:
                 return Outcome(Reason.WITNESS, found, -np.inf, 0), phases
             # nothing can refute such a case: without a replay (outputs that are not numbers ...) nothing is known
-            return Outcome(Reason.INCOMPLETE, None, -np.inf, 0, "a case without conditions could not be replayed"), phases
+            return Outcome(
+                Reason.INCOMPLETE, None, -np.inf, 0, "a case without conditions could not be replayed"
+            ), phases
     found = _attack(query, replay, rng, budget)
     phases["attack"] = budget.seconds
     if found is not None:
@@ -141,7 +145,11 @@ def _result(
     )
 
 
-def _versions() -> dict[str, str]:
-    from holdfast import __version__
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
-    return {"holdfast": __version__, "numpy": np.__version__}
+
+def _versions() -> dict[str, str]:
+    import holdfast
+
+    return {"holdfast": holdfast.__version__, "numpy": np.__version__}
