@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -65,4 +66,6 @@ app.command(
 
 def main() -> None:
     """Entry point of the `holdfast` command; ends the process with the exit status of the contract."""
+    for library in ("OPENBLAS", "OMP", "MKL"):  # cores go to worker processes: threads below them would only compete
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
     app(prog_name="holdfast")

@@ -137,7 +137,7 @@ def _result(
         outcome.reason,
         outcome.detail,
         outcome.counterexample,
-        None if np.isneginf(outcome.bound) or verdict is Verdict.FALSIFIED else float(outcome.bound),
+        None if np.isinf(outcome.bound) or verdict is Verdict.FALSIFIED else float(outcome.bound),
         budget.seconds,
         {"sub-problems": outcome.boxes, "phases": phases},
         semantics,
