@@ -101,18 +101,31 @@ def bound(
 
 def output_bounds(problem: Problem, low: np.ndarray, high: np.ndarray, method: Method) -> tuple[np.ndarray, np.ndarray]:
     """Bounds (B, m) of the flat output over boxes (B, n)."""
-    output = problem.graph.outputs[0]
+    return bounds_of_rows(problem, low, high, np.eye(problem.graph[problem.graph.outputs[0]].shape[0]), method)
+
+
+def bounds_of_rows(
+    problem: Problem, low: np.ndarray, high: np.ndarray, rows: np.ndarray, method: Method
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds (B, R) of the functionals ``rows`` (R, m) of the flat output over boxes (B, n).
+
+    With method "interval" the functionals of a graph's own outputs are their intervals; any others are substituted
+    backwards once, through relaxations made from intervals.
+    """
     schedule = Schedule()
+    output, count = problem.graph.outputs[0], len(rows)
     refine = refine_optimised(schedule) if method == "optimised" else None
     state = propagate(problem, low, high, narrow=method != "interval", refine=refine)
-    below, above = state.lower[output], state.upper[output]
-    if method == "interval":
-        return below, above
-    count = below.shape[1]
-    unit = np.broadcast_to(np.eye(count, dtype=problem.arithmetic.dtype), (len(below), count, count))
-    rows = np.concatenate([unit, -unit], axis=1)
+    identity = rows.shape == (rows.shape[1],) * 2 and bool((rows == np.eye(count)).all())
+    if method == "interval" and identity:
+        return state.lower[output], state.upper[output]
+    both = np.concatenate([rows, -rows]).astype(problem.arithmetic.dtype)
+    both = np.broadcast_to(both, (len(low), *both.shape))
     if method == "optimised":
-        value = optimise(state, output, rows, schedule=schedule).value
+        value = optimise(state, output, both, schedule=schedule).value
     else:
-        value = concretise(state, substitute(state, output, rows))
-    return np.fmax(below, value[:, :count]), np.fmin(above, -value[:, count:])
+        value = concretise(state, substitute(state, output, both))
+    below, above = value[:, :count], -value[:, count:]
+    if identity:
+        below, above = np.fmax(state.lower[output], below), np.fmin(state.upper[output], above)
+    return below, above
