@@ -23,7 +23,7 @@ Array = Any
 
 def has_cones(problem: Problem) -> bool:
     """Whether some layer is stored sparse."""
-    return any(hasattr(p, "tocsr") for p in problem.parameters.values())
+    return any(hasattr(p, "indptr") for p in problem.parameters.values())
 
 
 def cone(state: Enclosures, position: int, chosen: Array) -> tuple[Enclosures, int] | None:
@@ -34,6 +34,7 @@ def cone(state: Enclosures, position: int, chosen: Array) -> tuple[Enclosures, i
     graph = state.problem.graph
     needed: dict[int, Array] = {position: chosen}
     chain = [position]
+    columns: dict[int, Array] = {}  # dense node -> its matrix, columns in need only
     while graph[chain[-1]].op != INPUT:
         node = graph[chain[-1]]
         if len(node.inputs) != 1:
@@ -41,10 +42,8 @@ def cone(state: Enclosures, position: int, chosen: Array) -> tuple[Enclosures, i
         (source,), index = node.inputs, needed[chain[-1]]
         if node.op == "dense" and math.prod(node.shape[:-1]) == 1:
             matrix = state.problem.parameters[node.parameters[0]]
-            picked = matrix[:, index]
-            needed[source] = (
-                np.unique(picked.tocoo().coords[0]) if hasattr(picked, "tocoo") else np.flatnonzero(picked.any(1))
-            )
+            columns[chain[-1]] = picked = matrix[:, index]
+            needed[source] = np.unique(picked.indices) if hasattr(picked, "indptr") else np.flatnonzero(picked.any(1))
         elif node.op == "reshape" or isinstance(OPERATORS[node.op], UnaryOperator):
             needed[source] = index
         else:
@@ -61,20 +60,31 @@ def cone(state: Enclosures, position: int, chosen: Array) -> tuple[Enclosures, i
     widest = max(chain, key=lambda p: math.prod(graph[p].shape))
     if 2 * len(needed[widest]) > math.prod(graph[widest].shape):
         return None
-    return _cut(state, chain[::-1], needed)
+    return _cut(state, chain[::-1], needed, columns)
 
 
-def _cut(state: Enclosures, chain: list[int], needed: dict[int, Array]) -> tuple[Enclosures, int] | None:
+def _cut(
+    state: Enclosures, chain: list[int], needed: dict[int, Array], columns: dict[int, Array]
+) -> tuple[Enclosures, int] | None:
     problem, graph = state.problem, state.problem.graph
     batch = state.center.shape[0]
-    parameters, nodes, place = {}, [], {}
+    parameters: dict[str, Array] = {}
+    nodes: list[Node] = []
+    place: dict[int, int] = {}
     for new, old in enumerate(chain):
         node, index = graph[old], needed[old]
         keys: tuple[str, ...] = ()
         if node.op == "dense":
             before = needed[node.inputs[0]]
-            matrix = problem.parameters[node.parameters[0]][:, index]
-            matrix = matrix.tocsr()[before].toarray() if hasattr(matrix, "tocsr") else matrix[before]
+            matrix = columns[old]
+            if hasattr(matrix, "indptr"):
+                full = np.zeros((len(before), len(index)), matrix.dtype)
+                full[
+                    np.searchsorted(before, matrix.indices), np.repeat(np.arange(len(index)), np.diff(matrix.indptr))
+                ] = matrix.data
+                matrix = full
+            else:
+                matrix = matrix[before]
             keys = tuple(f"{key}.{new}" for key in node.parameters)
             parameters[keys[0]] = matrix
             for key, name in zip(node.parameters[1:], keys[1:], strict=True):

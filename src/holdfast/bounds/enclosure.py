@@ -46,7 +46,9 @@ class Plan:
 def plan(graph: Graph) -> Plan:
     """The `Plan` of a graph."""
     nonlinear = {i for node in graph.nodes if not _is_linear(node.op) for i in node.inputs}
-    free, settled, carries = set(), set(), []
+    free: set[int] = set()
+    settled: set[int] = set()
+    carries: list[bool] = []
     for position, node in enumerate(graph.nodes):
         sources = node.inputs
         carries.append(node.op == INPUT or any(carries[i] for i in sources))
@@ -124,8 +126,8 @@ class Problem:
     def rows_of(self, key: str, chosen: Array) -> Array:
         """Columns ``chosen`` (B, m) of a dense layer's matrix, as rows (B, m, k)."""
         matrix = self.parameters[key]
-        if hasattr(matrix, "tocsr"):
-            return matrix.T.tocsr()[chosen.reshape(-1)].toarray().reshape(*chosen.shape, -1)
+        if hasattr(matrix, "indptr"):
+            return matrix[:, chosen.reshape(-1)].toarray().T.reshape(*chosen.shape, -1)
         return matrix.T[chosen]
 
     def weights(self, position: int) -> list[Array]:
@@ -157,9 +159,9 @@ def _sparse(matrix: Array) -> Array:
     """Large matrices that are nearly empty (lattice networks) are multiplied as such."""
     if matrix.size < SPARSE_ENTRIES or np.count_nonzero(matrix) > SPARSE_SHARE * matrix.size:
         return matrix
-    from scipy.sparse import csr_array
+    from scipy.sparse import csc_array
 
-    return csr_array(matrix)
+    return csc_array(matrix)
 
 
 @dataclass(eq=False)
@@ -209,6 +211,7 @@ def extend(state: Enclosures, position: int, box: tuple[Array, Array]) -> None:
     if isinstance(card, ProductOperator):
         low, high = card.interval(xp, node, lows[0], highs[0], lows[1], highs[1], arithmetic)
     else:
+        assert isinstance(card, UnaryOperator)
         low_end, high_end = card.domain(node)
         if low_end > -math.inf or high_end < math.inf:
             _check_domain(node.name or node.op, lows[0], highs[0], low_end, high_end, node.op)
@@ -269,9 +272,7 @@ def _extend_linear(state: Enclosures, position: int, card: LinearOperator) -> No
             state.flushed[position] = _flush(xp, a, terms, [state.size[i] for i in node.inputs], batch)
         return
     middles = [0.5 * lo + 0.5 * hi for lo, hi in zip(lows, highs, strict=True)]
-    spreads = [
-        xp.maximum(hi - m, m - lo) * (1 + 8 * a.unit) for lo, hi, m in zip(lows, highs, middles, strict=True)
-    ]
+    spreads = [xp.maximum(hi - m, m - lo) * (1 + 8 * a.unit) for lo, hi, m in zip(lows, highs, middles, strict=True)]
     bias = card.bias(xp, node, weights)
     value = card.linear(xp, node, weights, middles)
     spread = card.magnitude(xp, node, weights, spreads)
@@ -328,7 +329,7 @@ def relax(state: Enclosures, position: int, slopes: Array | None = None) -> Any:
     lows, highs = [state.lower[i][:, None] for i in node.inputs], [state.upper[i][:, None] for i in node.inputs]
     if isinstance(card, ProductOperator):
         lines: Any = card.relax(xp, node, lows[0], highs[0], lows[1], highs[1], a, slopes)
-        coefficients = (
+        coefficients: tuple[Array, ...] = (
             abs(lines.lower_x) + abs(lines.upper_x),
             abs(lines.lower_y) + abs(lines.upper_y),
         )
@@ -343,16 +344,18 @@ def relax(state: Enclosures, position: int, slopes: Array | None = None) -> Any:
     for weight, i in zip(coefficients, node.inputs, strict=True):
         # the difference of two slopes may be flushed as well
         charge = charge + ((24 * a.unit) * weight + 8 * a.tiny) * state.size[i][:, None]
-    if state.noise[position] is not None:
-        charge = charge + state.noise[position][:, None]
+    noise = state.noise[position]
+    if noise is not None:
+        charge = charge + noise[:, None]
     sizes, batch = [state.size[i] for i in node.inputs], state.center.shape[0]
     flushed = _flush(xp, a, 8 + math.prod(node.shape), sizes, batch)
     (source, *others) = node.inputs
-    if not others and plan(problem.graph).fused.get(source) == position and state.charge[source] is not None:
+    taken_over = state.charge[source] if plan(problem.graph).fused.get(source) == position else None
+    if not others and taken_over is not None:
         steepest = xp.maximum(abs(lines.lower_slope), abs(lines.upper_slope))
-        charge = charge + steepest * state.charge[source][:, None] * (1 + 16 * a.unit)
+        charge = charge + steepest * taken_over[:, None] * (1 + 16 * a.unit)
         flushed = flushed + state.flushed[source] * (1.0 + xp.max(steepest))
-        flushed = flushed + _flush(xp, a, 8, [state.charge[source]], batch)
+        flushed = flushed + _flush(xp, a, 8, [taken_over], batch)
     return lines, charge * 1.01, flushed * 1.01
 
 

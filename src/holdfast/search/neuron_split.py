@@ -15,7 +15,7 @@ import numpy as np
 
 from holdfast.bounds.backward import unit_rows
 from holdfast.bounds.enclosure import Enclosures, Problem, plan
-from holdfast.bounds.optimised import Optimised, Schedule, optimise
+from holdfast.bounds.optimised import Optimised, Schedule, optimise, refine_optimised
 from holdfast.bounds.propagate import propagate
 from holdfast.operators import OPERATORS, UnaryOperator
 from holdfast.search.attack import margins, pad_cases, violation
@@ -27,6 +27,13 @@ from holdfast.spec.query import Query
 from holdfast.verdict import Reason
 
 
+class Root(NamedTuple):
+    """Ranges (flat, over all split-able pre-activations) that hold on a region."""
+
+    low: np.ndarray
+    high: np.ndarray
+
+
 class Node(NamedTuple):
     """One sub-problem: region, case, imposed ends as (neuron, low, high), lower bound, and where to start optimising."""
 
@@ -36,13 +43,6 @@ class Node(NamedTuple):
     bound: float
     slopes: np.ndarray  # float16, all movable slopes of the root row one after the other
     multipliers: np.ndarray  # one per split
-
-
-class Root(NamedTuple):
-    """What holds on a whole region: ranges (flat, over all split-able pre-activations)."""
-
-    low: np.ndarray
-    high: np.ndarray
 
 
 @dataclass(eq=False)
@@ -283,19 +283,19 @@ def neuron_split(query: Query, problem: Problem, replay: Replay, budget: Budget,
     open_nodes: list[Node] = []
     done = 0
     nothing = np.zeros(0, np.float16)
+    began = budget.seconds
     for region, facts in enumerate(query.regions):
         if budget.expired():
             return Outcome(Reason.TIME, None, -np.inf, done, "while bounding the whole region")
         search.root(region)
-        open_nodes += [
-            Node(region, case, (), -np.inf, nothing, np.zeros(0, np.float32)) for case in range(len(facts.cases))
-        ]
+        open_nodes += [Node(region, case, (), -np.inf, nothing, np.zeros(0, np.float32)) for case in range(len(facts.cases))]
+    cost = budget.seconds - began  # of one pass over all regions
+    stuck: list[Node] = []
+    refined = False
+    team: Workers | None = None
     widest = max(math.prod(node.shape) for node in problem.graph.nodes)
     batch = int(np.clip(65536 // max(widest, 1), 4, 64))
-    limit = max(256, budget.memory_mib * (1 << 20) // 2 // max(1, 4 * search.width + 4096))
-    stuck: list[Node] = []
-    search_first = search
-    team: Workers | None = None
+    limit = max(256, budget.memory_mib * (1 << 20) // 2 // max(1, 12 * search.width + 4096))
     try:
         while open_nodes:
             worst = min(n.bound for n in (*open_nodes, *stuck))
@@ -303,8 +303,14 @@ def neuron_split(query: Query, problem: Problem, replay: Replay, budget: Budget,
                 return Outcome(Reason.TIME, None, worst, done)
             if len(open_nodes) > limit:
                 return Outcome(Reason.MEMORY, None, worst, done)
-            if done and team is None:
-                search = NeuronSplit(query, problem, Schedule(iterations=10), roots=search_first.roots)
+            if done >= 64 and not refined:
+                refined = True
+                _refine_roots(search, {n.region for n in open_nodes}, cost, budget)
+                # sub-problems begun on the looser ranges are begun again
+                cases = sorted({(n.region, n.case) for n in (*open_nodes, *stuck)})
+                open_nodes = [Node(r, c, (), -np.inf, nothing, np.zeros(0, np.float32)) for r, c in cases]
+                stuck = []
+                search.schedule = Schedule(iterations=10)
                 team = Workers(search.step, workers)
             open_nodes.sort(key=lambda n: -n.bound)
             lanes = team.count if team is not None else 1
@@ -312,9 +318,10 @@ def neuron_split(query: Query, problem: Problem, replay: Replay, budget: Budget,
             for _ in range(lanes):
                 if not open_nodes:
                     break
-                region = open_nodes[-1].region
+                first = open_nodes[-1]
                 size = min(batch, max(1, -(-len(open_nodes) // lanes)))
-                task = [n for n in open_nodes[-size:] if n.region == region]
+                task = [n for n in open_nodes[-2 * size :] if n.region == first.region]
+                task = task[-size:]
                 chosen = set(map(id, task))
                 open_nodes = [n for n in open_nodes if id(n) not in chosen]
                 tasks.append(task)
@@ -337,3 +344,17 @@ def neuron_split(query: Query, problem: Problem, replay: Replay, budget: Budget,
             f"{len(stuck)} sub-problems have no neuron left to split",
         )  # fmt: skip
     return Outcome(Reason.PROVED, None, np.inf, done)
+
+
+def _refine_roots(search: NeuronSplit, regions: set[int], cost: float, budget: Budget) -> None:
+    """Optimise the slopes of every single pre-activation bound, as far as a sixth of the time left allows."""
+    iterations = int(np.clip(budget.left / 6 / max(2.0 * cost, 1e-3), 0, 10)) if np.isfinite(budget.left) else 10
+    if iterations < 2:
+        return
+    for region in regions:
+        if budget.expired():
+            return
+        before = search.roots[region]
+        search.root(region, refine_optimised(Schedule(iterations=iterations)))
+        after = search.roots[region]
+        search.roots[region] = Root(np.maximum(before.low, after.low), np.minimum(before.high, after.high))
