@@ -7,7 +7,7 @@ positive on the whole box. All bounds here are outward rounded, so a refuted box
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -97,8 +97,8 @@ class InputSplit:
         widest = max(math.prod(node.shape) for node in self.problem.graph.nodes)
         return int(np.clip(8192 // max(widest, 1), 2, 64))
 
-    def step(self, boxes: Boxes) -> Step:
-        """Bound a batch, drop what is refuted, split the rest."""
+    def enclose(self, boxes: Boxes) -> tuple[np.ndarray, np.ndarray, dict[int, tuple[np.ndarray, np.ndarray]]]:
+        """The full boxes (B, n) and what is known about pre-activations on them."""
         low, high = self.low[boxes.region].copy(), self.high[boxes.region].copy()
         low[:, self.columns], high[:, self.columns] = boxes.low, boxes.high
         graph = self.problem.graph
@@ -109,6 +109,19 @@ class InputSplit:
             )
             for position, a, b in self.kept
         }
+        return low, high, known
+
+    def screen(self, boxes: Boxes) -> Boxes:
+        """What a cheap look leaves open: ranges by intervals, one backward substitution for the rows."""
+        low, high, known = self.enclose(boxes)
+        state = propagate(self.problem, low, high, known=known, narrow=False)
+        rows, value, _, _ = self._rows(state, boxes)
+        still, _, _ = self._refute(boxes, rows, value)
+        return replace(boxes, open=still).take(np.flatnonzero(still.any(1)))
+
+    def step(self, boxes: Boxes) -> Step:
+        """Bound a batch, drop what is refuted, split the rest."""
+        low, high, known = self.enclose(boxes)
         state = propagate(self.problem, low, high, known=known, reach=self.columns)
         rows, value, bound, trace = self._rows(state, boxes)
         still, focus, worst = self._refute(boxes, rows, value)
@@ -257,8 +270,15 @@ def input_split(query: Query, problem: Problem, replay: Replay, budget: Budget, 
     batch = search.batch()
     each = max(1, roots.nbytes // len(roots))
     limit = max(1024, budget.memory_mib * (1 << 20) // 2 // each)
-    frontier = Frontier(roots, wide=min(16384, limit // 2))
     done, stuck, lost = 0, 0, np.inf
+    if len(roots) > batch:  # many regions: most are easy
+        parts = []
+        for first in range(0, len(roots), batch):
+            part = roots.take(np.arange(first, min(first + batch, len(roots))))
+            parts.append(part if budget.expired() else search.screen(part))
+        done = len(roots) - sum(map(len, parts))
+        roots = Boxes.join(parts)
+    frontier = Frontier(roots, wide=min(16384, limit // 2))
     team: Workers | None = None
     try:
         while len(frontier):
