@@ -24,7 +24,7 @@ QUESTIONS = (
         "examples/digits/robust_0_060.vnnlib",
         "The same question about a handwritten 2.",
         "sat",
-        "Yes: the image above is read as another digit; onnxruntime was asked, and agrees.",
+        "Yes: the image of the witness above (drawn in the picture) is read as another digit; onnxruntime was asked, and agrees.",
     ),
     (
         "examples/pendulum/pendulum.onnx",

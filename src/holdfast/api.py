@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from holdfast.errors import MismatchError
+from holdfast.errors import InputError, MismatchError
 from holdfast.graph import Model
 from holdfast.load.onnx import load_model
 from holdfast.load.vnnlib import load_property as read_property
@@ -42,23 +42,44 @@ def bound(
     method: Literal["interval", "backward", "optimised"] = "backward",
     semantics: Literal["real", "float32"] = "real",
 ) -> Bounds:
-    """Certified bounds of the outputs over a box of inputs.
+    """Certified bounds of the outputs over a box of inputs, or over many boxes at once.
 
     ``lower``, ``upper``: arrays in the shape of the network's input, or flat (several inputs: flat, one after the
-    other). The result's ``lower`` and ``upper`` have the shape of the output; for every input of the box each output
-    lies between them, with no tolerance. Raises `holdfast.InputError` for a box that does not fit.
+    other). Further axes in front mean one box per index. The result's ``lower`` and ``upper`` have the shape of the
+    output (several outputs: flat), after the same axes; for every input of a box each output lies between them, with
+    no tolerance. Raises `holdfast.InputError` for a box that does not fit.
     """
+    from holdfast.bounds.bounder import Bounds
     from holdfast.bounds.bounder import bound as compute
 
     network = _model(model)
     size = sum(math.prod(tensor.shape) for tensor in network.inputs)
-    ends = []
+    shape = tuple(network.inputs[0].shape) if len(network.inputs) == 1 else (size,)
+    outputs = tuple(network.outputs[0].shape) if len(network.outputs) == 1 else (-1,)
+    ends, fronts = [], []
     for name, array in (("lower", lower), ("upper", upper)):
-        values = np.asarray(array, np.float64)
-        if values.size != size:
-            raise MismatchError(f"{name}: has {values.size} elements, but the network has {size} inputs")
-        ends.append(values.reshape(network.inputs[0].shape if len(network.inputs) == 1 else (size,)))
-    return compute(network, ends[0], ends[1], method=method, semantics=semantics)
+        try:
+            values = np.asarray(array, np.float64)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{name}: is no array of numbers ({error})") from error
+        front = next((values.shape[: -len(s)] for s in (shape, (size,)) if s and values.shape[-len(s) :] == s), None)
+        if front is None and values.size == size:
+            front = ()  # one box, in a shape of its own
+        if front is None or not values.size:
+            raise MismatchError(
+                f"{name}: has the shape {values.shape}; accepted is {shape}"
+                + (f" or {(size,)}" if shape != (size,) else "")
+                + ", with any axes in front for many boxes"
+            )
+        ends.append(values.reshape(*front, *shape))
+        fronts.append(front)
+    if fronts[0] != fronts[1]:
+        raise MismatchError(
+            f"lower has the axes {fronts[0]} in front, upper {fronts[1]}; accepted are the same for both"
+        )
+    found = compute(network, ends[0], ends[1], method=method, semantics=semantics)
+    below, above = (end.reshape(*fronts[0], *outputs) for end in (found.lower, found.upper))
+    return Bounds(below, above, found.method, found.semantics)
 
 
 def verify(
