@@ -1,8 +1,9 @@
-"""The part of a sparse network that a few neurons depend on, as a small dense problem of its own.
+"""The part of a network that matters for some neurons on a batch of boxes, as a small dense problem of its own.
 
-In lattice networks (Ferlez et al., Fast BATLLNN, HSCC 2022) a neuron reads a handful of the thousands before it.
-Backward substitution of a block of neighbouring neurons then touches a narrow cone; cutting it out first turns
-nearly empty coefficient arrays into small full ones. Ranges, relaxations and rounding charges are those of the whole.
+Two kinds of elements are left out: those the neurons do not depend on (in lattice networks a neuron reads a handful of
+the thousands before it; Ferlez et al., Fast BATLLNN, HSCC 2022), and those whose relaxation is zero on every box of the
+batch (a ReLU that is never active): their coefficients are exactly zero, without rounding, so nothing is owed for
+them. Ranges, relaxations and rounding charges of the others are those of the whole.
 """
 
 from __future__ import annotations
@@ -29,12 +30,15 @@ def has_cones(problem: Problem) -> bool:
 def cone(state: Enclosures, position: int, chosen: Array) -> tuple[Enclosures, int] | None:
     """The state cut down to what elements ``chosen`` (sorted, distinct) of a node depend on, and the node's new place.
 
-    None where the network is not a chain of flat layers, or the cone is no smaller than half of it.
+    None where the network is not a chain of flat layers, or what is left is no smaller than half of it.
     """
     graph = state.problem.graph
     needed: dict[int, Array] = {position: chosen}
     chain = [position]
     columns: dict[int, Array] = {}  # dense node -> its matrix, columns in need only
+    sparse = has_cones(state.problem)
+    work = full = 0
+    shared: list[int] = []  # nodes up to the next unary one that share their elements with it
     while graph[chain[-1]].op != INPUT:
         node = graph[chain[-1]]
         if len(node.inputs) != 1:
@@ -42,32 +46,71 @@ def cone(state: Enclosures, position: int, chosen: Array) -> tuple[Enclosures, i
         (source,), index = node.inputs, needed[chain[-1]]
         if node.op == "dense" and math.prod(node.shape[:-1]) == 1:
             matrix = state.problem.parameters[node.parameters[0]]
-            columns[chain[-1]] = picked = matrix[:, index]
-            needed[source] = np.unique(picked.indices) if hasattr(picked, "indptr") else np.flatnonzero(picked.any(1))
-        elif node.op == "reshape" or isinstance(OPERATORS[node.op], UnaryOperator):
+            if sparse:
+                columns[chain[-1]] = picked = matrix[:, index]
+                needed[source] = (
+                    np.unique(picked.indices) if hasattr(picked, "indptr") else np.flatnonzero(picked.any(1))
+                )
+            else:
+                columns[chain[-1]] = matrix
+                needed[source] = np.arange(matrix.shape[0])
+            full += math.prod(matrix.shape)
+            shared = [source]
+        elif node.op == "reshape":
             needed[source] = index
+            shared.append(source)
+        elif isinstance(OPERATORS[node.op], UnaryOperator):
+            if shared:  # read by a dense layer only: elements that are exactly zero need not be read
+                index = index[_live(state, chain[-1])[index]]
+                if not len(index):
+                    return None
+                needed |= dict.fromkeys(shared, index)
+            needed[source] = index
+            shared = []
         else:
             return None
         chain.append(source)
     source = chain[-1]
     needed[source] = np.arange(math.prod(graph[source].shape))
-    if graph[chain[-2]].op != "reshape" and graph[chain[-2]].op != "dense":
-        return None
     for above, below in zip(chain[-2::-1], chain[::-1], strict=False):  # exact structure keeps the whole input
-        if graph[above].op != "reshape":
+        if graph[above].op == "dense":
             break
+        if graph[above].op != "reshape":
+            return None
         needed[above] = needed[below]
-    widest = max(chain, key=lambda p: math.prod(graph[p].shape))
-    if 2 * len(needed[widest]) > math.prod(graph[widest].shape):
+    else:
+        return None
+    for node_position in columns:
+        work += len(needed[node_position]) * len(needed[graph[node_position].inputs[0]])
+    if 2 * work > full:
         return None
     return _cut(state, chain[::-1], needed, columns)
+
+
+def within_cone(state: Enclosures, position: int, chosen: Array) -> tuple[Enclosures, int, Array]:
+    """State, place and elements (B, m) of the same neurons in their cone; unchanged where cutting it out is no gain."""
+    if state.problem.xp is not np:
+        return state, position, chosen
+    distinct = np.unique(chosen)
+    cut = cone(state, position, distinct)
+    return (state, position, chosen) if cut is None else (*cut, np.searchsorted(distinct, chosen))
+
+
+def _live(state: Enclosures, position: int) -> Array:
+    """Which elements of a unary node have a relaxation other than exactly zero on some box."""
+    shape = state.problem.graph[position].shape
+    live = np.full(math.prod(shape), state.noise[position] is not None)
+    for part in relaxation(state, position)[0]:
+        nonzero = np.broadcast_to(part != 0, (*part.shape[:2], *shape))
+        live |= nonzero.reshape(-1, live.size).any(0)
+    return live
 
 
 def _cut(
     state: Enclosures, chain: list[int], needed: dict[int, Array], columns: dict[int, Array]
 ) -> tuple[Enclosures, int] | None:
     problem, graph = state.problem, state.problem.graph
-    batch = state.center.shape[0]
+    batch, sparse = state.center.shape[0], has_cones(problem)
     parameters: dict[str, Array] = {}
     nodes: list[Node] = []
     place: dict[int, int] = {}
@@ -79,12 +122,12 @@ def _cut(
             matrix = columns[old]
             if hasattr(matrix, "indptr"):
                 full = np.zeros((len(before), len(index)), matrix.dtype)
-                full[
-                    np.searchsorted(before, matrix.indices), np.repeat(np.arange(len(index)), np.diff(matrix.indptr))
-                ] = matrix.data
+                row, column = matrix.indices, np.repeat(np.arange(len(index)), np.diff(matrix.indptr))
+                live = np.isin(row, before)  # rows of elements whose relaxation is zero were dropped
+                full[np.searchsorted(before, row[live]), column[live]] = matrix.data[live]
                 matrix = full
             else:
-                matrix = matrix[before]
+                matrix = matrix[before] if sparse else _cached(state, old, matrix, before, index)
             keys = tuple(f"{key}.{new}" for key in node.parameters)
             parameters[keys[0]] = matrix
             for key, name in zip(node.parameters[1:], keys[1:], strict=True):
@@ -104,6 +147,7 @@ def _cut(
         problem=replace(problem, graph=small, parameters=parameters, radii={}),
         relaxation={},
         reach={},
+        cuts={},
         **{
             name: [_pick(getattr(state, name)[old], batch, needed[old]) for old in chain]
             for name in ("lower", "upper", "size", "noise", "charge")
@@ -116,6 +160,16 @@ def _cut(
             picked = type(lines)(*(_pick(part, batch, needed[old], rows=True) for part in lines))
             cut.relaxation[place[old]] = (picked, _pick(charge, batch, needed[old], rows=True), flushed)
     return cut, len(nodes) - 1
+
+
+def _cached(state: Enclosures, position: int, matrix: Array, before: Array, index: Array) -> Array:
+    """matrix[before][:, index], kept while the live elements on both sides stay the same."""
+    kept = state.cuts.get(position)
+    if kept is None or not (np.array_equal(kept[0], before) and np.array_equal(kept[1], index)):
+        part = matrix if len(before) == matrix.shape[0] else matrix[before]
+        kept = (before, index, part if len(index) == matrix.shape[1] else part[:, index])
+        state.cuts[position] = kept
+    return kept[2]
 
 
 def _pick(array: Array | None, batch: int, index: Array, *, rows: bool = False) -> Array | None:

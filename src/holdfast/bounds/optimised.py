@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.bounds.backward import LinearBound, Trace, concretise, relaxation, substitute, unit_rows
+from holdfast.bounds.cone import within_cone
 from holdfast.bounds.enclosure import Enclosures, plan, relax
 from holdfast.operators import INPUT, OPERATORS, LinearOperator, ProductOperator, Relaxation, UnaryOperator
 
@@ -311,9 +312,9 @@ def refine_optimised(schedule: Schedule) -> Any:
 
     def refine(state: Enclosures, position: int, chosen: Array) -> tuple[Array, Array, Array]:
         m = chosen.shape[1]
+        state, position, chosen = within_cone(state, position, np.asarray(chosen))
         source, rows, constant = unit_rows(state, position, np.asarray(chosen))
         best = optimise(state, source, rows, constant=constant, schedule=schedule)
-        slopes = np.abs(best.bound.coefficients)
-        return best.value[:, :m], -best.value[:, m:], 0.5 * (slopes[:, :m] + slopes[:, m:])
+        return best.value[:, :m], -best.value[:, m:], best.bound.coefficients
 
     return refine

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from holdfast.bounds.backward import concretise, substitute, unit_rows
-from holdfast.bounds.cone import cone, has_cones
+from holdfast.bounds.cone import has_cones, within_cone
 from holdfast.bounds.enclosure import Enclosures, Problem, extend, plan, start
 from holdfast.operators import OPERATORS, UnaryOperator
 
 Array = Any
 CONE_ROWS = 32  # neighbours in a sparse layer share their cone
-ROW_BYTES = 1 << 25  # coefficients of one backward substitution are kept about this small (cache, memory)
+ROW_BYTES = 1 << 22  # coefficients of one backward substitution are kept about this small (cache, memory)
 
 Ranges = Mapping[int, tuple[Array, Array]]
 
@@ -112,25 +112,20 @@ def _narrow(state: Enclosures, position: int, reach: Array | None, refine: Any) 
         low[rows, part] = np.fmax(low[rows, part], below)
         high[rows, part] = np.fmin(high[rows, part], above)
         if reach is not None:
-            state.reach[position][rows, part] = slopes[:, :, reach]
+            slopes, m = abs(slopes[:, :, reach]), part.shape[1]
+            state.reach[position][rows, part] = 0.5 * (slopes[:, :m] + slopes[:, m:])
     shape = (batch, *graph[position].shape)
     intersect(state, position, xp.asarray(low.reshape(shape)), xp.asarray(high.reshape(shape)))
 
 
 def refine_rows(state: Enclosures, position: int, chosen: Array) -> tuple[Array, Array, Array]:
-    """Bounds (B, m) of the chosen elements by backward substitution, and their mean |slopes| to the input (B, m, n)."""
+    """Bounds (B, m) of the chosen elements by backward substitution, and the coefficients (B, 2m, n) that gave them."""
     m = chosen.shape[1]
-    if has_cones(state.problem):
-        distinct = np.unique(chosen)
-        cut = cone(state, position, distinct)
-        if cut is not None:
-            state, position = cut
-            chosen = np.searchsorted(distinct, chosen)
+    state, position, chosen = within_cone(state, position, chosen)
     source, rows, constant = unit_rows(state, position, state.problem.xp.asarray(chosen))
     bound = substitute(state, source, rows, constant=constant)
     value = concretise(state, bound)
-    slopes = abs(bound.coefficients)
-    return value[:, :m], -value[:, m:], 0.5 * (slopes[:, :m] + slopes[:, m:])
+    return value[:, :m], -value[:, m:], bound.coefficients
 
 
 def _reach_settled(state: Enclosures, position: int, reach: Array) -> None:
