@@ -86,7 +86,7 @@ def worst_points(
 ) -> np.ndarray:
     """The points closest to some bound in plain arithmetic, ``count`` at most."""
     graph = state.problem.graph
-    stored = {k: np.asarray(v, np.float64) for k, v in state.problem.parameters.items()}
+    stored = {k: v.astype(np.float64) for k, v in state.problem.parameters.items()}
     nodes = evaluate(graph, stored, [points.reshape(-1, *graph[0].shape)])
     score = np.zeros(len(points))
     for position, value in enumerate(nodes):

@@ -252,6 +252,30 @@ def random_sample(rng: np.random.Generator, *, smooth: bool = True, mild: bool |
     return Sample(model, true_parameters(rng, model))
 
 
+def lattice_sample(rng: np.random.Generator) -> Sample:
+    """A chain of flat layers in which every neuron reads two or three others."""
+    b = GraphBuilder()
+    size = int(rng.integers(2, 5))
+    x = b.input((1, size) if rng.random() < 0.5 else (size,), "x")
+    x = b.add("reshape", [x], shape=(size,))
+    for depth in range(rng.integers(2, 5)):
+        width = int(rng.integers(6, LARGEST))
+        w = wild(rng, (size, width), mild=bool(rng.random() < 0.7))
+        keep = np.zeros((size, width), bool)
+        near = (np.arange(width) * size // width)[None] + rng.integers(-1, 2, (3 if depth else 1, width))
+        keep[np.clip(near, 0, size - 1), np.arange(width)] = True
+        p = [np.where(keep, w, 0.0)] + ([wild(rng, (width,), mild=True)] if rng.random() < 0.7 else [])
+        radii = [np.abs(p[0]) * 1e-9, *[None] * (len(p) - 1)] if rng.random() < 0.2 else []
+        x = b.add("dense", [x], p, radii=radii)
+        x = b.add(str(rng.choice(["relu", "relu", "relu", "abs", "tanh", "sigmoid"])), [x])
+        size = width
+    out = b.add("dense", [x], [wild(rng, (size, 2), mild=True)])
+    graph, parameters = b.build([out])
+    inputs, outputs = (Tensor("x", graph[0].shape),), (Tensor("y", graph[out].shape),)
+    model = Model(graph, parameters, inputs, outputs, "lattice", radii=dict(b.radii))
+    return Sample(model, true_parameters(rng, model))
+
+
 def true_parameters(rng: np.random.Generator, model: Model) -> dict[str, Balls]:
     """Real parameters within the radii of the stored ones, at random, often at the ends."""
     truth = {}
