@@ -1,15 +1,17 @@
 """Runs the soundness checks of the bound engine on any number of random networks; exit status 1 on a violation.
 
-python scripts/soundness.py --count 10000 --seed 0 [--kind graphs|single|files|all] [--seconds S]
+python scripts/soundness.py --count 10000 --seed 0 [--kind graphs|single|lattice|files|all] [--seconds S]
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # small products: threads only get in each other's way
@@ -20,12 +22,12 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests" / "bounds")]
 import numpy as np  # noqa: E402
 from random_networks.checks import FLOAT32, Tally, check_engine  # noqa: E402
 from random_networks.files import check_file  # noqa: E402
-from random_networks.graphs import random_sample  # noqa: E402
+from random_networks.graphs import lattice_sample, random_sample  # noqa: E402
 from random_networks.onnx_files import random_onnx  # noqa: E402
 
 from holdfast.errors import InputError  # noqa: E402
 
-KINDS = ("graphs", "graphs", "single", "files")  # how the kinds alternate in a run of all
+KINDS = ("graphs", "graphs", "single", "lattice", "graphs", "files")  # how the kinds alternate in a run of all
 
 
 def one(kind: str, seed: int, index: int, tally: Tally, folder: Path) -> bool:
@@ -34,6 +36,8 @@ def one(kind: str, seed: int, index: int, tally: Tally, folder: Path) -> bool:
     try:
         if kind == "files":
             check_file(rng, random_onnx(rng), tally, folder)
+        elif kind == "lattice":
+            check_engine(rng, lattice_sample(rng), tally)
         elif kind == "single":
             check_engine(rng, random_sample(rng), tally, arithmetic=FLOAT32)
         else:
@@ -48,11 +52,12 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="index of the first network, to repeat one")
-    parser.add_argument("--kind", choices=("all", "graphs", "single", "files"), default="all")
+    parser.add_argument("--kind", choices=("all", "graphs", "single", "lattice", "files"), default="all")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so many seconds")
     chosen = parser.parse_args()
     tally, started, refused = Tally(), time.monotonic(), 0
-    with tempfile.TemporaryDirectory() as folder:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with suppress(KeyboardInterrupt), tempfile.TemporaryDirectory() as folder:
         for index in range(chosen.first, chosen.first + chosen.count):
             if time.monotonic() - started > chosen.seconds:
                 break
