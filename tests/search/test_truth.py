@@ -13,6 +13,7 @@ from regions import Row, exact_range, forward, least, satisfiable
 from tiny import Exact, Tiny, as_property, random_row, tiny_box, tiny_network
 
 from holdfast.bounds.bounder import bound
+from holdfast.load.selfcheck import session
 from holdfast.verdict import Counterexample, Result, Verdict
 
 VERIFY = importlib.import_module("holdfast.search.verify")
@@ -121,6 +122,36 @@ def test_at_and_beside_the_optimum(tmp_path: Path) -> None:
             assert not (truth and result.verdict is Verdict.VERIFIED)
             if result.counterexample is not None:
                 check_witness(tiny, low, high, [[row]], result.counterexample)
+
+
+def test_float32_verdicts_hold_for_onnxruntime(tmp_path: Path) -> None:
+    """Verified under float32 semantics: no float32 point of the box, run in onnxruntime, satisfies the property."""
+    verified = 0
+    for index in range(30):
+        rng = np.random.default_rng([13, index])
+        tiny = tiny_network(rng, tmp_path, real=True)
+        low, high = tiny_box(rng, tiny.inputs)
+        slopes = (Fraction(1), *(Fraction(0),) * (tiny.outputs - 1))
+        bare = Row(slopes, (Fraction(0),) * tiny.inputs, Fraction(0), False)
+        bottom = least(tiny.layers, low, high, bare)
+        # from what rounding may reach to what it cannot
+        row = Row(slopes, bare.inputs, -bottom + Fraction(float(10.0 ** rng.uniform(-8, -4))), False)
+        prop = as_property(tiny, low, high, [[row]], semantics="float32")
+        result = VERIFY.verify(tiny.model, prop, timeout=0.4, workers=1)
+        assert result.semantics == "float32"
+        if result.verdict is not Verdict.VERIFIED:
+            continue
+        verified += 1
+        ends = prop.cases[0].box.inside("float32")
+        share = np.concatenate([rng.integers(0, 2, (60, tiny.inputs)), rng.random((60, tiny.inputs))])
+        points = np.clip((ends[0] + share * (ends[1] - ends[0])).astype(np.float32), *ends)
+        runtime = session(tiny.model.source or b"")
+        assert runtime is not None
+        for x in points[(ends[0] <= ends[1]).all() & np.ones(len(points), bool)]:
+            y = runtime.run(None, {"x": x[None]})[0].reshape(-1)
+            point = tuple(Fraction(float(v)) for v in x)
+            assert not row.holds(point, [Fraction(float(v)) for v in y])
+    assert verified > 3
 
 
 def test_regions_know_a_small_example() -> None:
