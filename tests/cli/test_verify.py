@@ -33,7 +33,7 @@ def test_first_line_and_exit_status(engine: Any, run: Any, files: Path, answer: 
         assert (lines[0], ended.exit_code, ended.stderr) == (word, status, "")
         assert quiet or all(line.startswith(("; ", "(")) for line in lines[1:])
         assert not quiet or lines[1:] == (
-            [] if word != "sat" else ["((X_0 0.10000000149011612)", "(X_1 -2.000)", "(Y_0 3.5))"]
+            [] if word != "sat" else ["((X_0 0.100000001490116119384765625)", "(X_1 -2.000)", "(Y_0 3.5))"]
         )
 
 
@@ -54,7 +54,7 @@ def test_witness_of_a_version_2_property(engine: Any, run: Any, files: Path) -> 
     assert ended.stdout.splitlines() == [
         "sat",
         "X float32 [1,2]",
-        "0.10000000149011612",
+        "0.100000001490116119384765625",
         "-2.000",
         "Y float32 [1,1]",
         "3.5",

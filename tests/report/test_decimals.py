@@ -1,4 +1,4 @@
-"""Shortened numbers never claim more than the exact ones; full texts read back exactly."""
+"""Shortened numbers never claim more than the exact ones; full texts are the exact ones."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ def test_texts() -> None:
 def test_binary32_reads_back_at_either_width(value: float) -> None:
     text = exact_text(np.float32(value))
     assert float(text) == value and np.float32(text) == np.float32(value)
+    assert Fraction(text) == Fraction(value)
 
 
 @pytest.mark.parametrize("value", [0.1, -0.0, 5e-324, 1.7976931348623157e308])
 def test_binary64_reads_back(value: float) -> None:
-    assert float(exact_text(value)) == value
+    assert float(exact_text(value)) == value and Fraction(exact_text(value)) == Fraction(value)
     assert math.copysign(1, float(exact_text(value))) == math.copysign(1, value)

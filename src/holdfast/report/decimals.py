@@ -11,11 +11,15 @@ from typing import SupportsFloat
 
 
 def exact_text(value: SupportsFloat) -> str:
-    """The shortest decimal that a reader of binary64 numbers turns back into exactly this number.
+    """The decimal that is this number, digit for digit: readers of any precision recover it, exact ones included.
 
-    A binary32 value is written as the binary64 number it equals, so that readers of either width recover it.
+    A shorter decimal that merely rounds to the number could lie outside the region that the number lies in.
     """
-    return str(value) if isinstance(value, int) else repr(float(value))
+    if isinstance(value, int):
+        return str(value)
+    short = repr(float(value))
+    exact = Decimal(float(value))
+    return short if not exact.is_finite() or Decimal(short) == exact else str(exact)
 
 
 def round_down(value: float, digits: int = 6) -> str:
