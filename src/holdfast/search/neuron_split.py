@@ -205,7 +205,7 @@ class NeuronSplit:
                     loose = high - low > 1e-9 * (1.0 + np.abs(low) + np.abs(high))
                 span = np.where(loose, high - low, 1.0)
                 area = np.maximum(-weight, 0.0) * np.where(loose, np.abs(low * high), 0.0) / span
-                score = np.where(loose, here + 0.2 * area + 1e-12 * np.abs(weight) * span + 1e-30, 0.0)
+                score = np.where(loose, 0.1 * here + area + 1e-12 * np.abs(weight) * span + 1e-30, 0.0)
                 scores[:, first:last] += np.nan_to_num(score, posinf=1e30).reshape(count, -1)
         return scores
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from holdfast.bounds.enclosure import Problem, check_executable
 from holdfast.errors import InputError
@@ -65,7 +66,8 @@ def verify(
     execution = FLOAT32 if chosen == "float32" else None
     problem = Problem.make(query.graph, query.parameters, query.radii, FLOAT64, execution)
     # an overflow or an invalid operation costs a bound (NaN proves nothing), it is no event
-    with np.errstate(all="ignore"):
+    # many small products on worker processes: threads inside them would only compete
+    with np.errstate(all="ignore"), threadpool_limits(1, user_api="blas"):
         try:
             outcome, phases = _search(query, problem, budget, workers, seed)
         except KeyboardInterrupt:
