@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +23,9 @@ from holdfast.transforms.simplify import simplify
 
 Method = Literal["interval", "backward", "optimised"]
 METHODS = ("interval", "backward", "optimised")
+BLOCK = (
+    64  # boxes at a time: what is computed for them stays in the cache, and fewer neurons are active on some of them
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +117,18 @@ def bounds_of_rows(
     With method "interval" the functionals of a graph's own outputs are their intervals; any others are substituted
     backwards once, through relaxations made from intervals.
     """
+    blocks = [slice(first, first + BLOCK) for first in range(0, len(low), BLOCK)]
+    if len(blocks) == 1:
+        return _bounds_of_block(problem, low, high, rows, method)
+    with ThreadPoolExecutor(min(len(blocks), _cores())) as pool:  # NumPy computes outside the interpreter's lock
+        found = list(pool.map(lambda part: _bounds_of_block(problem, low[part], high[part], rows, method), blocks))
+    return np.concatenate([below for below, _ in found]), np.concatenate([above for _, above in found])
+
+
+@np.errstate(all="ignore")
+def _bounds_of_block(
+    problem: Problem, low: np.ndarray, high: np.ndarray, rows: np.ndarray, method: Method
+) -> tuple[np.ndarray, np.ndarray]:
     schedule = Schedule()
     output, count = problem.graph.outputs[0], len(rows)
     refine = refine_optimised(schedule) if method == "optimised" else None
@@ -129,3 +146,8 @@ def bounds_of_rows(
     if identity:
         below, above = np.fmax(state.lower[output], below), np.fmin(state.upper[output], above)
     return below, above
+
+
+def _cores() -> int:
+    """Processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

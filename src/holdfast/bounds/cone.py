@@ -110,7 +110,7 @@ def _cut(
     state: Enclosures, chain: list[int], needed: dict[int, Array], columns: dict[int, Array]
 ) -> tuple[Enclosures, int] | None:
     problem, graph = state.problem, state.problem.graph
-    batch, sparse = state.center.shape[0], has_cones(problem)
+    sparse = has_cones(problem)
     parameters: dict[str, Array] = {}
     nodes: list[Node] = []
     place: dict[int, int] = {}
@@ -142,24 +142,36 @@ def _cut(
     for old, new in place.items():
         if old != chain[-1] and (old in ours) != (new in theirs):
             return None  # charges were taken over differently
+    facts = [_facts(state, old, needed[old], top=old == chain[-1]) for old in chain]
+    names = ("lower", "upper", "size", "noise", "charge")
     cut = replace(
         state,
         problem=replace(problem, graph=small, parameters=parameters, radii={}),
-        relaxation={},
+        relaxation={place[old]: lines for old, (_, lines) in zip(chain, facts, strict=True) if lines is not None},
         reach={},
         cuts={},
-        **{
-            name: [_pick(getattr(state, name)[old], batch, needed[old]) for old in chain]
-            for name in ("lower", "upper", "size", "noise", "charge")
-        },
         flushed=[state.flushed[old] for old in chain],
+        **{name: [arrays[k] for arrays, _ in facts] for k, name in enumerate(names)},
     )
-    for old in chain[:-1]:
-        if graph[old].op != INPUT and isinstance(OPERATORS[graph[old].op], UnaryOperator):
-            lines, charge, flushed = relaxation(state, old)
-            picked = type(lines)(*(_pick(part, batch, needed[old], rows=True) for part in lines))
-            cut.relaxation[place[old]] = (picked, _pick(charge, batch, needed[old], rows=True), flushed)
     return cut, len(nodes) - 1
+
+
+def _facts(state: Enclosures, position: int, index: Array, *, top: bool) -> tuple[list[Array | None], Any]:
+    """Ranges, noise and charge of some elements of a node, and their relaxation; kept while the elements stay."""
+    kept = state.cuts.get((position, "facts"))
+    if kept is None or top or not np.array_equal(kept[0], index):
+        batch, node = state.center.shape[0], state.problem.graph[position]
+        sources = (state.lower, state.upper, state.size, state.noise, state.charge)
+        arrays = [_pick(source[position], batch, index) for source in sources]
+        lines = None
+        if not top and node.op != INPUT and isinstance(OPERATORS[node.op], UnaryOperator):
+            whole, charge, flushed = relaxation(state, position)
+            parts = (_pick(part, batch, index, rows=True) for part in whole)
+            lines = (type(whole)(*parts), _pick(charge, batch, index, rows=True), flushed)
+        if top:  # its range is about to be narrowed
+            return arrays, lines
+        kept = state.cuts[(position, "facts")] = (index, (arrays, lines))
+    return kept[1]
 
 
 def _cached(state: Enclosures, position: int, matrix: Array, before: Array, index: Array) -> Array:

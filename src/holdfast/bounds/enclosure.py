@@ -171,7 +171,7 @@ class Enclosures:
     ``charge[i]`` is None where nothing rounds; ``flushed[i]`` (B,) bounds what underflow costs a functional per row;
     ``relaxation[i]`` belongs to nonlinear node i (shapes (B, 1, *shape), or (B, R, *shape) with slopes per row).
     ``reach[i]`` (B, size, n): how strongly the bounds of pre-activation i depend on each input, where asked for.
-    ``cuts[i]``: the part of dense layer i's matrix between live elements (see `holdfast.bounds.cone`).
+    ``cuts[i]``: what cutting out live elements of node i gave (see `holdfast.bounds.cone`).
     """
 
     problem: Problem
@@ -185,7 +185,7 @@ class Enclosures:
     flushed: list[Array | None] = field(default_factory=list)
     relaxation: dict[int, Any] = field(default_factory=dict)
     reach: dict[int, Array] = field(default_factory=dict)
-    cuts: dict[int, Any] = field(default_factory=dict)
+    cuts: dict[Any, Any] = field(default_factory=dict)
 
 
 def start(problem: Problem, lower: Array, upper: Array) -> Enclosures:

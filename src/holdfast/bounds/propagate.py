@@ -7,15 +7,15 @@ bounds inherited from a larger box are kept where they are tighter.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from holdfast.bounds.backward import concretise, substitute, unit_rows
+from holdfast.bounds.backward import concretise, relaxation, substitute, unit_rows
 from holdfast.bounds.cone import has_cones, within_cone
 from holdfast.bounds.enclosure import Enclosures, Problem, extend, plan, start
-from holdfast.operators import OPERATORS, UnaryOperator
+from holdfast.operators import OPERATORS, LinearOperator, UnaryOperator
 
 Array = Any
 CONE_ROWS = 32  # neighbours in a sparse layer share their cone
@@ -98,24 +98,65 @@ def _narrow(state: Enclosures, position: int, reach: Array | None, refine: Any) 
         state.reach[position] = np.zeros((batch, size, len(reach)), state.problem.arithmetic.dtype)
     if not count:
         return
-    chosen = np.argsort(~needed, axis=1, kind="stable")[:, :count]  # padded with elements that need nothing
-    widest = max(math.prod(graph[i].shape) for i in range(position + 1))
-    step = max(16, ROW_BYTES // (16 * batch * widest))
-    if has_cones(state.problem):
-        step = min(step, CONE_ROWS)
-    rows = np.arange(batch)[:, None]
     low = np.array(state.lower[position].reshape(batch, -1))
     high = np.array(state.upper[position].reshape(batch, -1))
-    for first in range(0, count, step):
-        part = chosen[:, first : first + step]
-        below, above, slopes = refine(state, position, part)
-        low[rows, part] = np.fmax(low[rows, part], below)
-        high[rows, part] = np.fmin(high[rows, part], above)
-        if reach is not None:
-            slopes, m = abs(slopes[:, :, reach]), part.shape[1]
-            state.reach[position][rows, part] = 0.5 * (slopes[:, :m] + slopes[:, m:])
+    for boxes in _groups(needed.sum(1), size):
+        part = state if len(boxes) == batch else of_boxes(state, boxes, position)
+        for elements in _parts(part, position, needed[boxes]):
+            below, above, slopes = refine(part, position, elements)
+            place = boxes[:, None], elements
+            low[place], high[place] = np.fmax(low[place], below), np.fmin(high[place], above)
+            if reach is not None:
+                slopes, m = abs(slopes[:, :, reach]), elements.shape[1]
+                state.reach[position][place] = 0.5 * (slopes[:, :m] + slopes[:, m:])
     shape = (batch, *graph[position].shape)
     intersect(state, position, xp.asarray(low.reshape(shape)), xp.asarray(high.reshape(shape)))
+
+
+def _parts(state: Enclosures, position: int, needed: Array) -> Iterator[Array]:
+    """Elements (B, m) to narrow at a time, padded with elements that need nothing."""
+    chosen = np.argsort(~needed, axis=1, kind="stable")[:, : int(needed.sum(1).max())]
+    graph = state.problem.graph
+    widest = max(math.prod(graph[i].shape) for i in range(position + 1))
+    step = max(16, ROW_BYTES // (16 * len(needed) * widest))
+    if has_cones(state.problem):
+        step = min(step, CONE_ROWS)
+    return (chosen[:, first : first + step] for first in range(0, chosen.shape[1], step))
+
+
+def _groups(counts: Array, size: int) -> list[Array]:
+    """Boxes with something to narrow, those with about the same number of elements (of ``size``) together."""
+    order = np.argsort(-counts, kind="stable")
+    order = order[counts[order] > 0]
+    if len(order) * counts[order[0]] <= 1.25 * counts.sum() + size and len(order) == len(counts):
+        return [np.arange(len(counts))]
+    groups, first = [], 0
+    for k in range(1, len(order) + 1):
+        # a group costs about as much as bounding a tenth of the elements of one box
+        if k == len(order) or (k - first) * (counts[order[first]] - counts[order[k]]) > 4 + size // 8:
+            groups.append(np.sort(order[first:k]))
+            first = k
+    return groups
+
+
+def of_boxes(state: Enclosures, boxes: Array, position: int) -> Enclosures:
+    """What is known of nodes up to ``position`` on some boxes of the batch."""
+    batch, graph = state.center.shape[0], state.problem.graph
+
+    def some(array: Array) -> Array:
+        return array[boxes] if array is not None and array.shape[:1] == (batch,) else array
+
+    for i in range(position):
+        if graph[i].op in OPERATORS and not isinstance(OPERATORS[graph[i].op], LinearOperator):
+            relaxation(state, i)
+    lines = {
+        i: (type(found)(*(some(a) for a in found)), some(charge), some(flushed))
+        for i, (found, charge, flushed) in state.relaxation.items()
+        if i < position
+    }
+    arrays = ("lower", "upper", "size", "noise", "charge", "flushed")
+    parts: dict[str, Any] = {name: [some(a) for a in getattr(state, name)[: position + 1]] for name in arrays}
+    return Enclosures(state.problem, state.center[boxes], state.radius[boxes], relaxation=lines, **parts)
 
 
 def refine_rows(state: Enclosures, position: int, chosen: Array) -> tuple[Array, Array, Array]:
