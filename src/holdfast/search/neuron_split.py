@@ -288,7 +288,9 @@ def neuron_split(query: Query, problem: Problem, replay: Replay, budget: Budget,
         if budget.expired():
             return Outcome(Reason.TIME, None, -np.inf, done, "while bounding the whole region")
         search.root(region)
-        open_nodes += [Node(region, case, (), -np.inf, nothing, np.zeros(0, np.float32)) for case in range(len(facts.cases))]
+        open_nodes += [
+            Node(region, case, (), -np.inf, nothing, np.zeros(0, np.float32)) for case in range(len(facts.cases))
+        ]
     cost = budget.seconds - began  # of one pass over all regions
     stuck: list[Node] = []
     refined = False
