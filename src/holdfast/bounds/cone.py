@@ -20,6 +20,7 @@ from holdfast.graph import Graph, Node
 from holdfast.operators import INPUT, OPERATORS, UnaryOperator
 
 Array = Any
+CUT_COST = 1 << 25  # multiplications that take about as long as cutting out
 
 
 def has_cones(problem: Problem) -> bool:
@@ -27,10 +28,11 @@ def has_cones(problem: Problem) -> bool:
     return any(hasattr(p, "indptr") for p in problem.parameters.values())
 
 
-def cone(state: Enclosures, position: int, chosen: Array) -> tuple[Enclosures, int] | None:
+def cone(state: Enclosures, position: int, chosen: Array, rows: int) -> tuple[Enclosures, int] | None:
     """The state cut down to what elements ``chosen`` (sorted, distinct) of a node depend on, and the node's new place.
 
-    None where the network is not a chain of flat layers, or what is left is no smaller than half of it.
+    None where the network is not a chain of flat layers, where what is left is no smaller than half of it, or where
+    that would not pay for ``rows`` functionals.
     """
     graph = state.problem.graph
     needed: dict[int, Array] = {position: chosen}
@@ -82,7 +84,7 @@ def cone(state: Enclosures, position: int, chosen: Array) -> tuple[Enclosures, i
         return None
     for node_position in columns:
         work += len(needed[node_position]) * len(needed[graph[node_position].inputs[0]])
-    if 2 * work > full:
+    if 2 * work > full or (not sparse and rows * (full - work) < CUT_COST):
         return None
     return _cut(state, chain[::-1], needed, columns)
 
@@ -92,7 +94,7 @@ def within_cone(state: Enclosures, position: int, chosen: Array) -> tuple[Enclos
     if state.problem.xp is not np:
         return state, position, chosen
     distinct = np.unique(chosen)
-    cut = cone(state, position, distinct)
+    cut = cone(state, position, distinct, 2 * chosen.size)
     return (state, position, chosen) if cut is None else (*cut, np.searchsorted(distinct, chosen))
 
 

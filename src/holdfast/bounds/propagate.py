@@ -20,6 +20,7 @@ from holdfast.operators import OPERATORS, LinearOperator, UnaryOperator
 Array = Any
 CONE_ROWS = 32  # neighbours in a sparse layer share their cone
 ROW_BYTES = 1 << 22  # coefficients of one backward substitution are kept about this small (cache, memory)
+GROUP_COST = 1 << 25  # multiplications that take about as long as handling one more group of boxes
 
 Ranges = Mapping[int, tuple[Array, Array]]
 
@@ -100,7 +101,7 @@ def _narrow(state: Enclosures, position: int, reach: Array | None, refine: Any) 
         return
     low = np.array(state.lower[position].reshape(batch, -1))
     high = np.array(state.upper[position].reshape(batch, -1))
-    for boxes in _groups(needed.sum(1), size):
+    for boxes in _groups(needed.sum(1), _row_cost(state.problem, position)):
         part = state if len(boxes) == batch else of_boxes(state, boxes, position)
         for elements in _parts(part, position, needed[boxes]):
             below, above, slopes = refine(part, position, elements)
@@ -124,16 +125,30 @@ def _parts(state: Enclosures, position: int, needed: Array) -> Iterator[Array]:
     return (chosen[:, first : first + step] for first in range(0, chosen.shape[1], step))
 
 
-def _groups(counts: Array, size: int) -> list[Array]:
-    """Boxes with something to narrow, those with about the same number of elements (of ``size``) together."""
+def _row_cost(problem: Problem, position: int) -> int:
+    """Multiplications to substitute one row from a node back to the input, roughly."""
+    nodes = enumerate(problem.graph.nodes[: position + 1])
+    linear = ((i, node, OPERATORS[node.op]) for i, node in nodes if node.op in OPERATORS and node.parameters)
+    return sum(
+        card.terms(node, problem.weights(i)) * math.prod(node.shape)
+        for i, node, card in linear
+        if isinstance(card, LinearOperator)
+    )
+
+
+def _groups(counts: Array, cost: int) -> list[Array]:
+    """Boxes with something to narrow, those with about the same number of elements together.
+
+    Padding a box to the count of its group wastes ``cost`` multiplications per row; another group takes its own time.
+    """
     order = np.argsort(-counts, kind="stable")
-    order = order[counts[order] > 0]
-    if len(order) * counts[order[0]] <= 1.25 * counts.sum() + size and len(order) == len(counts):
+    wasted = 2 * cost * (len(counts) * int(counts[order[0]]) - int(counts.sum()))
+    if wasted < 4 * GROUP_COST:
         return [np.arange(len(counts))]
+    order = order[counts[order] > 0]
     groups, first = [], 0
     for k in range(1, len(order) + 1):
-        # a group costs about as much as bounding a tenth of the elements of one box
-        if k == len(order) or (k - first) * (counts[order[first]] - counts[order[k]]) > 4 + size // 8:
+        if k == len(order) or 2 * cost * (k - first) * int(counts[order[first]] - counts[order[k]]) > GROUP_COST:
             groups.append(np.sort(order[first:k]))
             first = k
     return groups

@@ -229,7 +229,7 @@ class NeuronSplit:
         return np.concatenate(parts, 1).astype(np.float16) if parts else np.zeros((len(row), 0), np.float16)
 
     def _unpack_slopes(self, nodes: list[Node], rows: int) -> dict[int, np.ndarray] | None:
-        if not nodes[0].slopes.size:
+        if not all(n.slopes.size for n in nodes):  # some have not been bounded before
             return None
         flat = np.stack([n.slopes for n in nodes]).astype(np.float64)
         graph, result, first = self.problem.graph, {}, 0
