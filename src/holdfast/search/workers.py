@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +25,11 @@ class Workers:
             for _ in range(count - 1):
                 ours, theirs = context.Pipe()
                 process = context.Process(target=_serve, args=(function, theirs, ours), daemon=True)
-                process.start()
+                with warnings.catch_warnings():
+                    # about threads of other libraries (JAX, where the caller has it): children compute with NumPy alone
+                    warnings.filterwarnings("ignore", message=".*fork", category=RuntimeWarning)
+                    warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
+                    process.start()
                 theirs.close()
                 self._pipes.append(ours)
                 self._processes.append(process)
