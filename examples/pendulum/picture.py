@@ -59,7 +59,7 @@ def main(out: Path) -> None:
     right.plot(cut[:, 0], torque(cut), color="black", lw=1.2, label="network, sampled")
     right.plot(cut[:, 0], law(cut), color="tab:red", ls="--", lw=1, label="the law it imitates")
     right.set(xlabel="angle (rad)", ylabel="torque (N m)", title="certified bounds along a cut")
-    right.legend(loc="lower left")
+    right.legend(loc="upper right")
     figure.savefig(out, dpi=110, metadata={"Software": None})
 
 
