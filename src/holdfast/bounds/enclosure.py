@@ -12,7 +12,7 @@ parameters (radii) and, under float32 semantics, the rounding of the network's o
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -77,11 +77,16 @@ def _is_linear(op: str) -> bool:
     return op == INPUT or isinstance(OPERATORS[op], LinearOperator)
 
 
+class OutOfTime(Exception):
+    """A bound pass was given up because the time is over; nothing can be concluded from it."""
+
+
 @dataclass(frozen=True, eq=False)
 class Problem:
     """A graph ready to be bounded: parameters in the arithmetic's type, radii, semantics.
 
-    ``execution``: None for the graph over the reals, `FLOAT32` for every float32 execution of it.
+    ``execution``: None for the graph over the reals, `FLOAT32` for every float32 execution of it. ``expired``: asked
+    between the parts of a long pass, which then ends in `OutOfTime`.
     """
 
     graph: Graph
@@ -90,6 +95,7 @@ class Problem:
     arithmetic: Arithmetic
     execution: Arithmetic | None = None
     xp: Any = np
+    expired: Callable[[], bool] | None = None
 
     @staticmethod
     def make(
@@ -122,6 +128,11 @@ class Problem:
         move = (lambda a: a) if xp is np else xp.asarray
         narrow = {k: move(np.asarray(v * (1 + 1e-6), arithmetic.dtype)) for k, v in wide.items()}
         return Problem(graph, {k: move(v) for k, v in cast.items()}, narrow, arithmetic, execution, xp)
+
+    def check_time(self) -> None:
+        """Raise `OutOfTime` where the time is over."""
+        if self.expired is not None and self.expired():
+            raise OutOfTime
 
     def rows_of(self, key: str, chosen: Array) -> Array:
         """Columns ``chosen`` (B, m) of a dense layer's matrix, as rows (B, m, k)."""
@@ -364,6 +375,7 @@ def relax(state: Enclosures, position: int, slopes: Array | None = None) -> Any:
 __all__ = [
     "FLOAT32",
     "Enclosures",
+    "OutOfTime",
     "Plan",
     "Problem",
     "Relaxation",

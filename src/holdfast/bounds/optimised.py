@@ -82,6 +82,7 @@ def optimise(
     best: Optimised | None = None
     scale: dict[int, Array] = {}
     for iteration in range(max(1, schedule.iterations)):
+        state.problem.check_time()
         lines = {p: _lines(state, p, s if begun or iteration else None) for p, s in current.items()}
         trace = Trace()
         weights = {p: (b, *splits[p]) for p, b in betas.items()} if splits else None

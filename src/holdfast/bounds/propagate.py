@@ -104,6 +104,7 @@ def _narrow(state: Enclosures, position: int, reach: Array | None, refine: Any) 
     for boxes in _groups(needed.sum(1), _row_cost(state.problem, position)):
         part = state if len(boxes) == batch else of_boxes(state, boxes, position)
         for elements in _parts(part, position, needed[boxes]):
+            state.problem.check_time()
             below, above, slopes = refine(part, position, elements)
             place = boxes[:, None], elements
             low[place], high[place] = np.fmax(low[place], below), np.fmin(high[place], above)

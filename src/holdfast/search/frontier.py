@@ -71,6 +71,12 @@ class Frontier:
         """The worst lower bound among the open sub-problems."""
         return float(self._pool.bound[self._slots].min(initial=np.inf))
 
+    def worst(self) -> Boxes | None:
+        """The one sub-problem with the worst bound, left where it is."""
+        if not len(self._slots):
+            return None
+        return self._pool.take(self._slots[[int(self._pool.bound[self._slots].argmin())]])
+
     def push(self, boxes: Boxes) -> None:
         """Add sub-problems."""
         count = len(boxes)

@@ -13,12 +13,13 @@ from typing import NamedTuple
 import numpy as np
 
 from holdfast.bounds.backward import LinearBound, Trace, concretise, substitute, unit_rows
-from holdfast.bounds.enclosure import Enclosures, Problem, plan
+from holdfast.bounds.enclosure import Enclosures, OutOfTime, Problem, plan
 from holdfast.bounds.propagate import propagate
 from holdfast.search.attack import margins, pad_cases, violation
 from holdfast.search.branching import input_gain
 from holdfast.search.budget import Budget
 from holdfast.search.clipping import clip
+from holdfast.search.explain import box_text, case_text
 from holdfast.search.frontier import Boxes, Frontier, outward
 from holdfast.search.replay import Replay
 from holdfast.search.workers import Workers
@@ -242,6 +243,15 @@ class InputSplit:
             found += [(float(worst[i]), int(regions[i]), points[i]) for i in np.flatnonzero(worst <= 0)]
         return [(region, point) for _, region, point in sorted(found, key=lambda f: f[0])[:4]]
 
+    def explain(self, worst: Boxes | None) -> str:
+        """The open sub-problem with the worst bound, in words."""
+        if worst is None:
+            return ""
+        case = int(np.flatnonzero(worst.open[0])[0])
+        region = int(worst.region[0])
+        where = box_text(self.query, self.columns, worst.low[0], worst.high[0])
+        return f"worst open sub-problem: {case_text(self.query, region, case)}, where {where}"
+
     def _split(self, narrowed: Boxes, parents: Boxes, gain: np.ndarray, candidates: list) -> Step:
         """Halve each box along the input with the largest estimated gain; strongly clipped ones go on whole."""
         width, before = narrowed.high - narrowed.low, parents.high - parents.low
@@ -282,16 +292,20 @@ def input_split(query: Query, problem: Problem, replay: Replay, budget: Budget, 
     team: Workers | None = None
     try:
         while len(frontier):
-            if budget.expired():
-                return Outcome(Reason.TIME, None, min(frontier.bound, lost), done)
-            if len(frontier) > limit:
-                return Outcome(Reason.MEMORY, None, min(frontier.bound, lost), done)
+            if budget.expired() or len(frontier) > limit:
+                reason = Reason.TIME if budget.expired() else Reason.MEMORY
+                return Outcome(reason, None, min(frontier.bound, lost), done, search.explain(frontier.worst()))
             if team is None and workers > 1 and budget.seconds > 1.0 and len(frontier) > 2 * batch:
                 team = Workers(search.step, workers)
             lanes = team.count if team is not None and len(frontier) >= 2 * batch else 1
             tasks = [frontier.pop(min(batch, max(1, -(-len(frontier) // lanes)))) for _ in range(lanes)]
             tasks = [task for task in tasks if len(task)]
-            steps = team.map(tasks) if team is not None and len(tasks) > 1 else [search.step(task) for task in tasks]
+            try:
+                steps = team.map(tasks) if team is not None and len(tasks) > 1 else [search.step(t) for t in tasks]
+            except OutOfTime:
+                for task in tasks:
+                    frontier.push(task)
+                continue  # the time is over, which is seen above
             done += sum(map(len, tasks))
             for step in steps:
                 for region, point in step.candidates:

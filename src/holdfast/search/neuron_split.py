@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from holdfast.bounds.backward import unit_rows
-from holdfast.bounds.enclosure import Enclosures, Problem, plan
+from holdfast.bounds.enclosure import Enclosures, OutOfTime, Problem, plan
 from holdfast.bounds.optimised import Optimised, Schedule, optimise, refine_optimised
 from holdfast.bounds.propagate import propagate
 from holdfast.operators import OPERATORS, UnaryOperator
 from holdfast.search.attack import margins, pad_cases, violation
 from holdfast.search.budget import Budget
+from holdfast.search.explain import case_text
 from holdfast.search.input_split import Outcome
 from holdfast.search.replay import Replay
 from holdfast.search.workers import Workers
@@ -169,6 +170,12 @@ class NeuronSplit:
                 children.append(Node(node.region, node.case, (*node.splits, (neuron, *ends)), bound, packed[i], betas))
         return children, stuck, candidates
 
+    def explain(self, node: Node) -> str:
+        """An open sub-problem in words."""
+        return (
+            f"worst open sub-problem: {case_text(self.query, node.region, node.case)}, after {len(node.splits)} splits"
+        )
+
     def _point(self, position: int, low: float, high: float) -> float:
         """Where to split: at a kink or inflection inside the range, else in the middle."""
         graph = self.problem.graph
@@ -285,9 +292,11 @@ def neuron_split(query: Query, problem: Problem, replay: Replay, budget: Budget,
     nothing = np.zeros(0, np.float16)
     began = budget.seconds
     for region, facts in enumerate(query.regions):
-        if budget.expired():
-            return Outcome(Reason.TIME, None, -np.inf, done, "while bounding the whole region")
-        search.root(region)
+        try:
+            problem.check_time()
+            search.root(region)
+        except OutOfTime:
+            return Outcome(Reason.TIME, None, -np.inf, done, "the time ended while the whole region was being bounded")
         open_nodes += [
             Node(region, case, (), -np.inf, nothing, np.zeros(0, np.float32)) for case in range(len(facts.cases))
         ]
@@ -301,10 +310,9 @@ def neuron_split(query: Query, problem: Problem, replay: Replay, budget: Budget,
     try:
         while open_nodes:
             worst = min(n.bound for n in (*open_nodes, *stuck))
-            if budget.expired():
-                return Outcome(Reason.TIME, None, worst, done)
-            if len(open_nodes) > limit:
-                return Outcome(Reason.MEMORY, None, worst, done)
+            if budget.expired() or len(open_nodes) > limit:
+                reason = Reason.TIME if budget.expired() else Reason.MEMORY
+                return Outcome(reason, None, worst, done, search.explain(min(open_nodes, key=lambda n: n.bound)))
             if done >= 64 and not refined:
                 refined = True
                 _refine_roots(search, {n.region for n in open_nodes}, cost, budget)
@@ -327,7 +335,11 @@ def neuron_split(query: Query, problem: Problem, replay: Replay, budget: Budget,
                 chosen = set(map(id, task))
                 open_nodes = [n for n in open_nodes if id(n) not in chosen]
                 tasks.append(task)
-            results = team.map(tasks) if team is not None else [search.step(t) for t in tasks]
+            try:
+                results = team.map(tasks) if team is not None else [search.step(t) for t in tasks]
+            except OutOfTime:
+                open_nodes += [node for task in tasks for node in task]
+                continue  # the time is over, which is seen above
             done += sum(map(len, tasks))
             for children, lost, candidates in results:
                 for region, point in candidates:
@@ -357,6 +369,9 @@ def _refine_roots(search: NeuronSplit, regions: set[int], cost: float, budget: B
         if budget.expired():
             return
         before = search.roots[region]
-        search.root(region, refine_optimised(Schedule(iterations=iterations)))
+        try:
+            search.root(region, refine_optimised(Schedule(iterations=iterations)))
+        except OutOfTime:
+            return
         after = search.roots[region]
         search.roots[region] = Root(np.maximum(before.low, after.low), np.minimum(before.high, after.high))

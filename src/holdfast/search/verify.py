@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,7 @@ def verify(
         query = bind(prop, plain) if len(plain) > 1 else bind(prop, next(iter(plain.values())))
     execution = FLOAT32 if chosen == "float32" else None
     problem = Problem.make(query.graph, query.parameters, query.radii, FLOAT64, execution)
+    problem = replace(problem, expired=budget.expired)
     # an overflow or an invalid operation costs a bound (NaN proves nothing), it is no event
     # many small products on worker processes: threads inside them would only compete
     with np.errstate(all="ignore"), threadpool_limits(1, user_api="blas"):
