@@ -21,6 +21,7 @@ from holdfast.operators import INPUT, OPERATORS, LinearOperator, ProductOperator
 
 Array = Any
 KINKED = {"relu": (0.0, 1.0), "abs": (-1.0, 1.0)}  # lower slope between these on an interval that crosses the kink
+SMOOTH_PACE = 0.4  # positions of tangent points move more cautiously than slopes
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,8 @@ def optimise(
                 continue
             step = _slope_gradient(state, p, trace.at[p], values, lines[p], current[p])
             move = _adam(moments, ("slope", p), step, iteration)
-            current[p] = np.clip(current[p] + schedule.slope_rate * rate * move, 0.0, 1.0)
+            pace = 1.0 if graph[p].op in KINKED else SMOOTH_PACE
+            current[p] = np.clip(current[p] + pace * schedule.slope_rate * rate * move, 0.0, 1.0)
         for p, beta in betas.items():
             if p not in values:
                 continue
