@@ -27,6 +27,8 @@ from holdfast.spec.query import Query
 from holdfast.verdict import Counterexample, Reason
 
 INHERIT = 1 << 14  # ranges of more elements than this are recomputed rather than kept
+FEW_INPUTS = 20  # so many varying inputs are always split themselves; of more, if few matter
+REACH_ENTRIES = 1 << 22  # a larger table of slopes is not worth making only to find out
 SHRUNK = 0.5  # a box clipped below this share of its volume is bounded again before it is split
 
 
@@ -242,6 +244,23 @@ class InputSplit:
             worst = np.where(table[:, 0] >= 0, violation(rows, table), np.inf)
             found += [(float(worst[i]), int(regions[i]), points[i]) for i in np.flatnonzero(worst <= 0)]
         return [(region, point) for _, region, point in sorted(found, key=lambda f: f[0])[:4]]
+
+    def few_matter(self) -> bool:
+        """Whether nearly all of the gain that splitting inputs promises for the first region lies in a few of them."""
+        if len(self.columns) <= FEW_INPUTS:
+            return True
+        facts, graph = plan(self.problem.graph), self.problem.graph
+        sizes = sum(math.prod(graph[p].shape) for p in facts.preactivations)
+        if sizes * len(self.columns) > REACH_ENTRIES:
+            return False
+        roots = self.roots()
+        first = roots.take(np.arange(1))
+        low, high, known = self.enclose(first)
+        state = propagate(self.problem, low, high, known=known, reach=self.columns)
+        rows, value, bound, trace = self._rows(state, first)
+        _, focus, _ = self._refute(first, rows, value)
+        gain = np.sort(np.nan_to_num(input_gain(state, bound, trace, focus, self.columns)[0]))[::-1]
+        return bool(gain[:8].sum() > 0.95 * gain.sum())
 
     def explain(self, worst: Boxes | None) -> str:
         """The open sub-problem with the worst bound, in words."""

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from holdfast.bounds.enclosure import Problem, check_executable
+from holdfast.bounds.enclosure import OutOfTime, Problem, check_executable
 from holdfast.errors import InputError
 from holdfast.graph import Model
 from holdfast.rigor import FLOAT32, FLOAT64, PLAIN32
 from holdfast.search.attack import attack
 from holdfast.search.budget import Budget, Progress
-from holdfast.search.input_split import Outcome, input_split
+from holdfast.search.input_split import InputSplit, Outcome, input_split
 from holdfast.search.neuron_split import neuron_split
 from holdfast.search.replay import Replay
 from holdfast.spec.property import Property
@@ -29,7 +29,6 @@ from holdfast.verdict import Counterexample, Reason, Result, Verdict
 
 SEMANTICS = ("real", "float32")
 ATTACK_SECONDS = 1.0
-FEW_INPUTS = 20  # at most so many varying inputs are split themselves; with more, neurons are
 
 __all__ = ["Progress", "verify"]
 
@@ -98,11 +97,11 @@ def _search(
     phases["attack"] = budget.seconds
     if found is not None:
         return Outcome(Reason.WITNESS, found, -np.inf, 0), phases
-    varying = np.zeros(len(query.regions[0].box), bool)
-    for region in query.regions:
-        varying |= region.box.upper > region.box.lower
-    split = input_split if varying.sum() <= FEW_INPUTS else neuron_split
-    outcome = split(query, problem, replay, budget, workers)
+    try:
+        split = input_split if InputSplit(query, problem).few_matter() else neuron_split
+        outcome = split(query, problem, replay, budget, workers)
+    except OutOfTime:
+        outcome = Outcome(Reason.TIME, None, -np.inf, 0, "the time ended while the whole region was being bounded")
     phases["search"] = budget.seconds - phases["attack"]
     return outcome, phases
 
