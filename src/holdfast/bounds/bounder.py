@@ -23,9 +23,7 @@ from holdfast.transforms.simplify import simplify
 
 Method = Literal["interval", "backward", "optimised"]
 METHODS = ("interval", "backward", "optimised")
-BLOCK = (
-    64  # boxes at a time: what is computed for them stays in the cache, and fewer neurons are active on some of them
-)
+BLOCK = 64  # boxes at a time: coefficients stay in the cache; fixed, so that results do not depend on the machine
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +115,8 @@ def bounds_of_rows(
     With method "interval" the functionals of a graph's own outputs are their intervals; any others are substituted
     backwards once, through relaxations made from intervals.
     """
-    blocks = [slice(first, first + BLOCK) for first in range(0, len(low), BLOCK)]
+    step = BLOCK if len(low) > BLOCK else BLOCK // 2  # a single block would leave the other cores idle
+    blocks = [slice(first, first + step) for first in range(0, len(low), step)]
     if len(blocks) == 1:
         return _bounds_of_block(problem, low, high, rows, method)
     with ThreadPoolExecutor(min(len(blocks), _cores())) as pool:  # NumPy computes outside the interpreter's lock
