@@ -14,6 +14,7 @@ from tiny import Exact, Tiny, as_property, random_row, tiny_box, tiny_network
 
 from holdfast.bounds.bounder import bound
 from holdfast.load.selfcheck import session
+from holdfast.search.input_split import InputSplit
 from holdfast.verdict import Counterexample, Result, Verdict
 
 VERIFY = importlib.import_module("holdfast.search.verify")
@@ -76,7 +77,7 @@ def test_verdicts_are_true(
 ) -> None:
     """Verified only if it holds, falsified only with a real witness, and decided wherever the margin is clear."""
     if splitting == "neurons":
-        monkeypatch.setattr(VERIFY, "FEW_INPUTS", 0)
+        monkeypatch.setattr(InputSplit, "few_matter", lambda _: False)
     if not attacked:  # the search has to find the witnesses
         monkeypatch.setattr(VERIFY, "_attack", lambda *arguments, **options: None)
     decided = 0
