@@ -129,14 +129,9 @@ def optimise(
 
 def _relevant(state: Enclosures, start: int) -> list[int]:
     """Nonlinear nodes that ``start`` depends on, through the variable part of the graph."""
-    graph, seen, stack = state.problem.graph, set(), [start]
-    carries = plan(graph).carries
-    while stack:
-        position = stack.pop()
-        if position not in seen and carries[position]:
-            seen.add(position)
-            stack.extend(graph[position].inputs)
-    return sorted(p for p in seen if graph[p].op != INPUT and not isinstance(OPERATORS[graph[p].op], LinearOperator))
+    graph, carries = state.problem.graph, plan(state.problem.graph).carries
+    variable = (p for p in _needed(state, start) if carries[p] and graph[p].op != INPUT)
+    return sorted(p for p in variable if not isinstance(OPERATORS[graph[p].op], LinearOperator))
 
 
 def _free_slopes(op: str) -> int:

@@ -83,8 +83,7 @@ def loose(state: Enclosures, position: int) -> Array:
     for reader in set(graph.consumers[position]):
         card = OPERATORS[graph[reader].op]
         if isinstance(card, UnaryOperator) and card.piecewise_linear:
-            for kink in card.split_points(graph[reader]):
-                needed = needed | ((low < kink) & (high > kink))
+            needed = needed | card.crosses_kink(graph[reader], low, high)
         elif not hasattr(card, "linear"):
             needed = needed | (high > low)
     return needed.reshape(low.shape[0], -1)

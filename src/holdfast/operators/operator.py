@@ -117,6 +117,13 @@ class UnaryOperator(Operator):
         """Where splitting the input makes relaxations tight: kinks and inflections."""
         return ()
 
+    def crosses_kink(self, node: Node, lower: Array, upper: Array) -> Array:
+        """Where a split point lies strictly inside [lower, upper]: elsewhere a piecewise linear function is linear."""
+        crossing = lower < lower  # false everywhere, in the shape and kind of the bounds
+        for kink in self.split_points(node):
+            crossing = crossing | ((lower < kink) & (upper > kink))
+        return crossing
+
     def domain(self, node: Node) -> tuple[float, float]:
         """The closed interval on which f is defined (bounds outside it are an error the engine reports)."""
         return (-float("inf"), float("inf"))

@@ -29,9 +29,7 @@ def input_gain(state: Enclosures, bound: LinearBound, trace: Trace, row: np.ndar
             a = weight[points, row].reshape(len(row), -1)
             card = OPERATORS[node.op]
             if isinstance(card, UnaryOperator) and card.piecewise_linear:
-                crossing = np.zeros(low.shape, bool)
-                for kink in card.split_points(node):
-                    crossing |= (low < kink) & (high > kink)
+                crossing = card.crosses_kink(node, low, high)
                 span = np.where(crossing, high - low, 1.0)
                 # d/dwidth of the chord's shift -l u / (u - l), ends moving alike; half as much for the lower line
                 above = (low * low + high * high) / (span * span)

@@ -205,9 +205,7 @@ class NeuronSplit:
                 exact = card.evaluate(np, node, [], [np.clip(z, low, high)])
                 here = np.abs(weight) * np.abs(exact - best.values[reader][index, row])
                 if card.piecewise_linear:  # type: ignore[attr-defined]
-                    loose = np.zeros(low.shape, bool)
-                    for kink in card.split_points(node):  # type: ignore[attr-defined]
-                        loose |= (low < kink) & (high > kink)
+                    loose = card.crosses_kink(node, low, high)  # type: ignore[attr-defined]
                 else:
                     loose = high - low > 1e-9 * (1.0 + np.abs(low) + np.abs(high))
                 span = np.where(loose, high - low, 1.0)
