@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "holdfast"
 MODULES = sorted(SOURCE.rglob("*.py"))
+CHECKER = sorted((ROOT / "src" / "holdfast_check").rglob("*.py"))
 # Lower never imports higher; packages on one line may know each other.
 LAYERS = (
     ("errors", "verdict"),
@@ -104,12 +105,22 @@ def test_version_is_stated_once() -> None:
 def test_declared_dependencies_are_those_imported() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = {re.split(r"[\[<>=~!; ]", item)[0].lower() for item in project["dependencies"]}
-    top = {name.split(".")[0] for path in MODULES for _, name in imports(path)}
+    top = {name.split(".")[0] for path in (*MODULES, *CHECKER) for _, name in imports(path)}
+    foreign = top - sys.stdlib_module_names - {"holdfast", "holdfast_check"}
     owners = packages_distributions()
-    used = {owners[m][0].lower() for m in top if m not in sys.stdlib_module_names and m != "holdfast" and m in owners}
-    unknown = {m for m in top if m not in sys.stdlib_module_names and m != "holdfast" and m not in owners}
+    used = {owners[m][0].lower() for m in foreign if m in owners}
+    unknown = {m for m in foreign if m not in owners}
     assert not unknown, f"imported, but installed by no distribution: {unknown}"
     assert used == declared
+
+
+def test_the_checker_stands_alone() -> None:
+    top = {name.split(".")[0] for path in CHECKER for _, name in imports(path)}
+    assert top - sys.stdlib_module_names <= {"holdfast_check", "numpy", "onnx", "flint"}
+    assert sum(path.read_text().count("\n") for path in CHECKER) < 1200
+    code = "import sys, holdfast_check.__main__, holdfast_check.proof, holdfast_check.witness; print('holdfast' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT / "src")
+    assert done.stdout.strip() == "False"
 
 
 def tracked() -> list[Path]:

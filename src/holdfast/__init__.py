@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from holdfast.api import bound, load_property, verify
     from holdfast.bounds.bounder import Bounds
+    from holdfast.certificate.check import Check, check
     from holdfast.errors import (
         HoldfastError,
         InputError,
@@ -23,12 +24,14 @@ if TYPE_CHECKING:
     from holdfast.graph import Model
     from holdfast.load import load_model as load
     from holdfast.spec.property import Property
-    from holdfast.verdict import Counterexample, Reason, Result, Verdict
+    from holdfast.verdict import CertificateStatus, Counterexample, Reason, Result, Verdict
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Bounds",
+    "CertificateStatus",
+    "Check",
     "Counterexample",
     "HoldfastError",
     "InputError",
@@ -43,6 +46,7 @@ __all__ = [
     "UnsupportedOperatorError",
     "Verdict",
     "bound",
+    "check",
     "load",
     "load_property",
     "verify",
@@ -50,10 +54,12 @@ __all__ = [
 
 _HOME = {
     "Bounds": "holdfast.bounds.bounder",
+    "Check": "holdfast.certificate.check",
     "Model": "holdfast.graph",
+    "check": "holdfast.certificate.check",
     "Property": "holdfast.spec.property",
     **dict.fromkeys(("bound", "load_property", "verify"), "holdfast.api"),
-    **dict.fromkeys(("Counterexample", "Reason", "Result", "Verdict"), "holdfast.verdict"),
+    **dict.fromkeys(("CertificateStatus", "Counterexample", "Reason", "Result", "Verdict"), "holdfast.verdict"),
     **dict.fromkeys((name for name in __all__ if name.endswith("Error")), "holdfast.errors"),
 }
 

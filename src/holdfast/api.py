@@ -92,13 +92,15 @@ def verify(
     memory_mib: int | None = None,
     seed: int = 0,
     progress: Callable[[Progress], None] | None = None,
+    certificate: File | None = None,
 ) -> Result:
     """Proves or refutes a property.
 
     ``network``: a loaded model or a file; for a VNN-LIB 2.0 property with several networks, name -> model or file.
     ``timeout`` in seconds. ``semantics``: the arithmetic of the claim; by default what the property declares, else
     the real numbers. The Result's verdict is ``VERIFIED`` (proved by outward-rounded bounds), ``FALSIFIED`` (with a
-    replayed counterexample), ``UNKNOWN`` or ``TIMEOUT``. Raises `holdfast.InputError` where the files cannot be used.
+    replayed counterexample), ``UNKNOWN`` or ``TIMEOUT``. ``certificate``: file for what proves the answer, to be checked
+    with `check`. Raises `holdfast.InputError` where the files cannot be used.
     """
     from holdfast.search.verify import verify as search
 
@@ -112,6 +114,7 @@ def verify(
         memory_mib=memory_mib,
         seed=seed,
         progress=progress,
+        certificate=None if certificate is None else Path(certificate),
     )
 
 

@@ -64,6 +64,20 @@ class Counterexample:
 
 
 @dataclass(frozen=True)
+class CertificateStatus:
+    """What became of the certificate that was asked for: its file, or the reason why there is none.
+
+    ``leaves``: proved sub-problems it holds; ``size``: bytes of the file. It has not been checked: that is the work of
+    the program `holdfast-check`.
+    """
+
+    file: str = ""
+    leaves: int = 0
+    size: int = 0
+    missing: str = ""
+
+
+@dataclass(frozen=True)
 class Result:
     """The answer to one question, with what is needed to recompute it."""
 
@@ -76,6 +90,7 @@ class Result:
     statistics: Mapping[str, Any] = field(default_factory=dict)  # sub-problems, splits, phases and their seconds
     semantics: str = "real"
     provenance: Mapping[str, Any] = field(default_factory=dict)  # hashes, seeds, versions, arithmetic
+    certificate: CertificateStatus | None = None  # None: not asked for
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dictionary (arrays become nested lists, enumerations their values)."""

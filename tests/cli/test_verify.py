@@ -93,7 +93,7 @@ BAD = {
     "the property": ["net.onnx"],
     "3 files given": ["net.onnx", "net.onnx", "prop.vnnlib"],
     "problem files are not available": ["problem.toml"],
-    "--certificate": ["net.onnx", "prop.vnnlib", "--certificate", "c.hfc"],
+    "certificates/c.hfc: the folder": ["net.onnx", "prop.vnnlib", "--certificate", "certificates/c.hfc"],
     "--plot": ["net.onnx", "prop.vnnlib", "--plot", "p.png"],
     "accepted is NAME=FILE": ["prop.vnnlib", "--network", "net.onnx"],
     "already given": ["prop.vnnlib", "--network", "f=net.onnx", "--network", "f=net.onnx"],

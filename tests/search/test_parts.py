@@ -82,7 +82,7 @@ def _boxes(rng: np.random.Generator, count: int, first: int) -> Boxes:
     tags = np.arange(first, first + count, dtype=float)
     return Boxes(
         tags[:, None] + np.zeros((1, 2)), tags[:, None] + np.ones((1, 2)), tags.astype(int), np.ones((count, 3), bool),
-        rng.normal(size=count), np.zeros((count, 1), np.float32), np.ones((count, 1), np.float32),
+        rng.normal(size=count), np.zeros((count, 1), np.float32), np.ones((count, 1), np.float32), tags.astype(int),
     )  # fmt: skip
 
 

@@ -3,6 +3,6 @@
 The format is defined in docs/certificates/format.md; the checker is the package `holdfast_check`.
 """
 
-from holdfast.certificate.writer import CertificateWriter, Kind
+from holdfast.certificate.writer import CertificateError, CertificateWriter, Kind, claim
 
-__all__ = ["CertificateWriter", "Kind"]
+__all__ = ["CertificateError", "CertificateWriter", "Kind", "claim"]

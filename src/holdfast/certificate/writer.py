@@ -22,6 +22,10 @@ CHUNK_BYTES = 1 << 24  # of evidence held in memory before it is written
 _DATE = (1980, 1, 1, 0, 0, 0)  # equal searches write equal files
 
 
+class CertificateError(Exception):
+    """A certificate cannot say this; the message is a clause."""
+
+
 class Kind(enum.IntEnum):
     """What a record says of its obligation (section 5)."""
 

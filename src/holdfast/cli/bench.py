@@ -14,6 +14,7 @@ import typer
 
 from holdfast.cli.contract import BAD_INPUT, INTERNAL, UNDECIDED, Debug, complain, emit, positive, verb
 from holdfast.cli.verify import Memory, Semantics, Workers
+from holdfast.errors import InputError
 
 if TYPE_CHECKING:
     from holdfast.cli.execution import Executor, Options
@@ -39,6 +40,9 @@ def bench(
     containing: Annotated[
         str, typer.Option("--filter", metavar="TEXT", help="Only instances whose file names contain the text.")
     ] = "",
+    certificates: Annotated[
+        Path | None, typer.Option("--certificates", metavar="DIR", help="Write a certificate per solved instance.")
+    ] = None,
     semantics: Semantics = None,
     workers: Workers = None,
     memory: Memory = None,
@@ -64,7 +68,12 @@ def bench(
     expected = read_expected(folder)
     if workers is None and jobs > 1:
         workers = max(1, (os.cpu_count() or 1) // jobs)
-    options = Options(semantics, workers, memory)
+    if certificates is not None:
+        try:
+            certificates.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"--certificates {certificates}: the folder cannot be made ({error.strerror})") from None
+    options = Options(semantics, workers, memory, certificates)
     chosen: Callable[[Options], Executor] = OwnProcess if each_process else WorkerProcess if jobs > 1 else InProcess
 
     journal = Journal(out, resume=resume) if out is not None else None

@@ -6,11 +6,12 @@ The ways are in_process.py, worker_process.py and own_process.py; schedule.py ru
 from __future__ import annotations
 
 import os
+import re
 import resource
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from holdfast.cli.instances import Instance
@@ -27,6 +28,15 @@ class Options:
     semantics: str | None = None
     workers: int | None = None
     memory_mib: int | None = None
+    certificates: Path | None = None  # folder for one certificate per instance
+
+    def certificate(self, instance: Instance) -> Path | None:
+        """Where the certificate of an instance goes: its two names, without their common folders and endings."""
+        if self.certificates is None:
+            return None
+        names = [PurePosixPath(name).as_posix() for name in instance.key]
+        short = [re.sub(r"^(onnx|vnnlib)/|\.(onnx|vnnlib)(\.gz)?$", "", name).replace("/", "_") for name in names]
+        return self.certificates / ("--".join(short) + ".hfc")
 
 
 class Executor(Protocol):

@@ -10,7 +10,7 @@ from typing import Any
 from holdfast.cli.execution import Meter, Options, make_row
 from holdfast.cli.instances import Instance
 from holdfast.errors import InputError
-from holdfast.report.bench import Row
+from holdfast.report.bench import SOLVED, Row
 
 CACHE_BYTES = 1 << 29  # parameters of networks kept between instances
 
@@ -54,11 +54,13 @@ class InProcess:
             semantics=self._options.semantics,
             workers=self._options.workers,
             memory_mib=self._options.memory_mib,
+            certificate=self._options.certificate(instance),
         )
         if result.reason is Reason.INTERRUPTED:
             return None
-        why = result.reason.value
-        return result.verdict.vnnlib, f"{why}. {result.detail}" if result.detail else why
+        missing = result.certificate.missing if result.certificate and result.verdict.vnnlib in SOLVED else ""
+        why = [result.reason.value, result.detail, missing and f"no certificate: {missing}"]
+        return result.verdict.vnnlib, ". ".join(part for part in why if part)
 
     def _model(self, path: Path) -> Any:
         from holdfast.load.onnx import load_model

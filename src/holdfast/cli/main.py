@@ -9,6 +9,7 @@ import typer
 
 from holdfast.cli.bench import bench
 from holdfast.cli.bound import bound
+from holdfast.cli.check import check
 from holdfast.cli.contract import emit
 from holdfast.cli.ops import ops, supports
 from holdfast.cli.verify import verify
@@ -56,6 +57,11 @@ app.command(
     context_settings={"ignore_unknown_options": True},
 )(bound)  # a region may begin with a minus sign
 app.command("bench", short_help="Verify a folder of instances and compare.")(bench)
+app.command(
+    "check",
+    short_help="Check a certificate with the independent checker.",
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+)(check)
 app.command("ops", short_help="Supported operators; what a network uses and lacks.")(ops)
 app.command(
     "supports",

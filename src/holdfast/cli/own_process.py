@@ -83,6 +83,7 @@ def command(instance: Instance, answer: Path, options: Options) -> list[str]:
         ("--semantics", options.semantics),
         ("--workers", options.workers),
         ("--memory", options.memory_mib),
+        ("--certificate", options.certificate(instance)),
     ):
         words += [option, str(value)] if value is not None else []
     return words

@@ -50,7 +50,8 @@ def verify(
     memory: Memory = None,
     seed: Seed = 0,
     certificate: Annotated[
-        Path | None, typer.Option("--certificate", metavar="FILE", help="Not available in this version.")
+        Path | None,
+        typer.Option("--certificate", metavar="FILE", help="Write what proves the answer, for holdfast-check."),
     ] = None,
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Not available in this version.")] = None,
     debug: Debug = False,
@@ -60,12 +61,12 @@ def verify(
     Exit status: 0 unsat, 1 sat, 2 bad input, 3 unknown or timeout, 4 internal error.
     """
     start = time.perf_counter()
-    for option, value in (("--certificate", certificate), ("--plot", plot)):
-        if value is not None:
-            raise InputError(f"{option} {value}: not available in this version; leave the option out")
+    if plot is not None:
+        raise InputError(f"--plot {plot}: not available in this version; leave the option out")
     paths, property_path = resolve(files, network or ())
-    if json_file is not None:
-        require_writable(json_file)
+    for target in (json_file, certificate):
+        if target is not None:
+            require_writable(target)
 
     from holdfast.cli.progress import terminal_progress
     from holdfast.load.vnnlib import load_property
@@ -85,6 +86,7 @@ def verify(
             memory_mib=memory,
             seed=seed,
             progress=progress,
+            certificate=certificate,
         )
     if json_file is not None:
         write_json(json_file, result.to_json())

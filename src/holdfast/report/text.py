@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.report.decimals import round_down
 from holdfast.report.witness import witness_text
-from holdfast.verdict import Result, Verdict
+from holdfast.verdict import CertificateStatus, Result, Verdict
 
 if TYPE_CHECKING:
     from holdfast.spec import Property
@@ -44,7 +44,16 @@ def explanation(result: Result) -> list[str]:
     spent = ", ".join(f"{name} {float(seconds):.3f}" for name, seconds in phases.items())
     lines.append(f"{result.seconds:.3f} seconds" + (f" ({spent})" if spent else ""))
     lines.append(f"semantics: {result.semantics}")
+    if result.certificate is not None:
+        lines.append(certificate_line(result.certificate))
     return lines
+
+
+def certificate_line(status: CertificateStatus) -> str:
+    """Where the certificate is, or why there is none."""
+    if status.missing:
+        return f"no certificate: {status.missing}"
+    return f"certificate: {status.file} ({status.leaves} leaves, {status.size} bytes)"
 
 
 def _split(statistics: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

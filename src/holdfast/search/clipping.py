@@ -12,15 +12,16 @@ from holdfast.rigor import FLOAT64, gamma
 
 
 def clip(
-    coefficients: np.ndarray, constant: np.ndarray, low: np.ndarray, high: np.ndarray
+    coefficients: np.ndarray, constant: np.ndarray, low: np.ndarray, high: np.ndarray, slack: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Boxes (B, n) that contain every point of [low, high] with coefficients (B, n) . x + constant (B,) <= 0.
 
-    Where no such point exists, some component of the result has low > high.
+    Where no such point exists, some component of the result has low > high. ``slack``: by which share of the size of
+    its terms the left side must exceed zero before a point is given up.
     """
     a = coefficients
     size = np.abs(a) * np.maximum(np.abs(low), np.abs(high))
-    error = gamma(a.shape[1] + 8, FLOAT64) * (size.sum(1) + np.abs(constant)) + 8 * a.shape[1] * FLOAT64.tiny
+    error = (gamma(a.shape[1] + 8, FLOAT64) + slack) * (size.sum(1) + np.abs(constant)) + 8 * a.shape[1] * FLOAT64.tiny
     least = np.minimum(a * low, a * high)
     total = least.sum(1) + constant
     rest = (error - total)[:, None] + least  # a_d x_d <= rest_d

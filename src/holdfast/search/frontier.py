@@ -21,7 +21,7 @@ def outward(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(eq=False)
 class Boxes:
-    """K sub-problems: bounds of the split inputs, region, open cases, lower bound, inherited ranges (or zero columns)."""
+    """K sub-problems: bounds of the split inputs, region, open cases, bound, inherited ranges, number."""
 
     low: np.ndarray  # (K, d)
     high: np.ndarray
@@ -30,6 +30,7 @@ class Boxes:
     bound: np.ndarray  # (K,) worst lower bound of an open case, as far as known
     known_low: np.ndarray  # (K, m) float32
     known_high: np.ndarray
+    node: np.ndarray  # (K,) number of the obligation in the certificate (0 where none is written)
 
     def __len__(self) -> int:
         return len(self.bound)

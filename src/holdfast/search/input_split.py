@@ -7,14 +7,16 @@ positive on the whole box. All bounds here are outward rounded, so a refuted box
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from holdfast.bounds.backward import LinearBound, Trace, concretise, substitute, unit_rows
 from holdfast.bounds.enclosure import Enclosures, OutOfTime, Problem, plan
 from holdfast.bounds.propagate import propagate
+from holdfast.certificate import CertificateWriter, Kind
 from holdfast.search.attack import margins, pad_cases, violation
 from holdfast.search.branching import input_gain
 from holdfast.search.budget import Budget
@@ -30,6 +32,9 @@ INHERIT = 1 << 14  # ranges of more elements than this are recomputed rather tha
 FEW_INPUTS = 20  # so many varying inputs are always split themselves; of more, if few matter
 REACH_ENTRIES = 1 << 22  # a larger table of slopes is not worth making only to find out
 SHRUNK = 0.5  # a box clipped below this share of its volume is bounded again before it is split
+SLACK = 1e-9  # of the size of its terms: what a bound must exceed zero by, where a checker is to confirm it
+
+Certify = Callable[[Mapping[str, Any]], CertificateWriter]  # entries of the header -> where to write
 
 
 class Outcome(NamedTuple):
@@ -43,11 +48,14 @@ class Outcome(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What one batch of boxes became."""
+    """What one batch of boxes became. ``node`` of a child: twice the place of its parent in the batch, + 1 if upper."""
 
     children: Boxes
     stuck: Boxes  # open, but too small to be split
     candidates: list[tuple[int, np.ndarray]]  # region and flat point that look like a counterexample
+    kind: np.ndarray  # (B,) `Kind`: refuted, split, to be bounded again; a stuck box is called refuted here
+    place: np.ndarray  # (B,) the flat input that was split
+    at: np.ndarray  # (B,) and where
 
 
 @dataclass(eq=False)
@@ -56,6 +64,7 @@ class InputSplit:
 
     query: Query
     problem: Problem
+    slack: float = 0.0  # of the size of its terms, what a bound must exceed zero by
     columns: np.ndarray = field(init=False)  # inputs that vary in some region
     low: np.ndarray = field(init=False)  # (regions, n)
     high: np.ndarray = field(init=False)
@@ -93,6 +102,7 @@ class InputSplit:
             np.full(count, -np.inf),
             np.full((count, width), -np.inf, np.float32),
             np.full((count, width), np.inf, np.float32),
+            np.zeros(count, np.int64),
         )
 
     def batch(self) -> int:
@@ -130,10 +140,10 @@ class InputSplit:
         still, focus, worst = self._refute(boxes, rows, value)
         new_low, new_high, still = self._clip(state, boxes, rows, bound, still, low, high)
         alive = np.flatnonzero(still.any(1))
-        empty = boxes.take(alive[:0])
         candidates = self._candidates(boxes, low, high, bound, focus, alive)
         if not len(alive):
-            return Step(empty, empty, candidates)
+            refuted = np.full(len(boxes), int(Kind.LEAF))
+            return Step(boxes.take(alive), boxes.take(alive), [], refuted, np.zeros_like(refuted), np.zeros(len(boxes)))
         gain = input_gain(state, bound, trace, focus, self.columns)
         below = [state.lower[p].reshape(len(boxes), -1) for p, _, _ in self.kept]
         above = [state.upper[p].reshape(len(boxes), -1) for p, _, _ in self.kept]
@@ -142,9 +152,10 @@ class InputSplit:
         else:
             known_low, known_high = boxes.known_low, boxes.known_high
         narrowed = Boxes(
-            new_low[:, self.columns], new_high[:, self.columns], boxes.region, still, worst, known_low, known_high
-        ).take(alive)
-        return self._split(narrowed, boxes.take(alive), gain[alive], candidates)
+            new_low[:, self.columns], new_high[:, self.columns], boxes.region, still, worst, known_low, known_high,
+            2 * np.arange(len(boxes)),
+        ).take(alive)  # fmt: skip
+        return self._split(narrowed, boxes.take(alive), gain[alive], candidates, len(boxes))
 
     def _rows(self, state: Enclosures, boxes: Boxes) -> tuple[np.ndarray, np.ndarray, LinearBound, Trace]:
         """Bounds of all rows that open cases need: row numbers (B, K) padded with repeats, values (B, K)."""
@@ -170,7 +181,12 @@ class InputSplit:
         )
         value = concretise(state, bound)
         own = np.take_along_axis(state.lower[output], chosen, axis=1)
-        return chosen, np.fmax(value, own), bound, trace
+        value = np.fmax(value, own)
+        if self.slack:
+            farthest = np.abs(state.center) + state.radius
+            size = np.abs(bound.constant) + np.matmul(np.abs(bound.coefficients), farthest[:, :, None])[..., 0]
+            value = np.where(value > 0, value - self.slack * size, value)
+        return chosen, value, bound, trace
 
     def _case_values(self, boxes: Boxes, rows: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Per case its rows' values (B, C, k) (-inf where padded or absent) and their places among ``rows``."""
@@ -214,7 +230,7 @@ class InputSplit:
                 if not (place >= 0).any():
                     break
                 a, c = bound.coefficients[index, np.maximum(place, 0)], bound.constant[index, np.maximum(place, 0)]
-                next_low, next_high = clip(a, c, case_low, case_high)
+                next_low, next_high = clip(a, c, case_low, case_high, self.slack)
                 use = (place >= 0)[:, None]
                 # a box already empty stays as it is
                 use = use & np.all(case_low <= case_high, axis=1)[:, None]
@@ -271,31 +287,41 @@ class InputSplit:
         where = box_text(self.query, self.columns, worst.low[0], worst.high[0])
         return f"worst open sub-problem: {case_text(self.query, region, case)}, where {where}"
 
-    def _split(self, narrowed: Boxes, parents: Boxes, gain: np.ndarray, candidates: list) -> Step:
+    def _split(self, narrowed: Boxes, parents: Boxes, gain: np.ndarray, candidates: list, count: int) -> Step:
         """Halve each box along the input with the largest estimated gain; strongly clipped ones go on whole."""
         width, before = narrowed.high - narrowed.low, parents.high - parents.low
         ratio = np.divide(width, before, out=np.ones_like(width), where=before > 0)
         middle = 0.5 * narrowed.low + 0.5 * narrowed.high
         splittable = (middle > narrowed.low) & (middle < narrowed.high)
         score = np.where(splittable, np.maximum(np.nan_to_num(gain * ratio, posinf=1e300), 1e-300 * width), -1.0)
-        whole = (ratio.prod(1) < SHRUNK) & splittable.any(1)
-        stuck = ~splittable.any(1)
-        halved = np.flatnonzero(~whole & ~stuck)
+        again = (ratio.prod(1) < SHRUNK) & splittable.any(1)
+        stuck = narrowed.take(np.flatnonzero(~splittable.any(1)))
+        whole = narrowed.take(np.flatnonzero(again))
+        halved = np.flatnonzero(~again & splittable.any(1))
+        kind, place, at = np.full(count, int(Kind.LEAF)), np.zeros(count, np.int64), np.zeros(count)
+        kind[whole.node >> 1] = Kind.AGAIN
         if not len(halved):  # perhaps no input varies at all
-            return Step(narrowed.take(np.flatnonzero(whole)), narrowed.take(np.flatnonzero(stuck)), candidates)
+            return Step(whole, stuck, candidates, kind, place, at)
         axis = score[halved].argmax(1)
         left, right = narrowed.take(halved), narrowed.take(halved)
         index = np.arange(len(halved))
         left.high[index, axis] = middle[halved, axis]
         right.low[index, axis] = middle[halved, axis]
-        children = Boxes.join([narrowed.take(np.flatnonzero(whole)), left, right])
-        return Step(children, narrowed.take(np.flatnonzero(stuck)), candidates)
+        done = left.node >> 1
+        kind[done], place[done], at[done] = Kind.INPUT, self.columns[axis], middle[halved, axis]
+        right.node += 1
+        return Step(Boxes.join([whole, left, right]), stuck, candidates, kind, place, at)
 
 
-def input_split(query: Query, problem: Problem, replay: Replay, budget: Budget, workers: int) -> Outcome:
-    """Run the search to its end or to its limits."""
-    search = InputSplit(query, problem)
+def input_split(
+    query: Query, problem: Problem, replay: Replay, budget: Budget, workers: int, certify: Certify | None = None
+) -> Outcome:
+    """Run the search to its end or to its limits; ``certify``: keep a record of the proof."""
+    search = InputSplit(query, problem, SLACK if certify else 0.0)
     roots = search.roots()
+    writer = certify({"mode": "boxes"}) if certify else None
+    if writer:
+        roots.node[:] = [writer.root(region) for region in roots.region]
     batch = search.batch()
     each = max(1, roots.nbytes // len(roots))
     limit = max(1024, budget.memory_mib * (1 << 20) // 2 // each)
@@ -304,7 +330,12 @@ def input_split(query: Query, problem: Problem, replay: Replay, budget: Budget, 
         parts = []
         for first in range(0, len(roots), batch):
             part = roots.take(np.arange(first, min(first + batch, len(roots))))
-            parts.append(part if budget.expired() else search.screen(part))
+            left = part if budget.expired() else search.screen(part)
+            if writer and not budget.expired():
+                kinds = np.where(np.isin(part.node, left.node), Kind.AGAIN, Kind.LEAF)
+                renamed = dict(zip(part.node, writer.record(part.node, kinds, element=1), strict=True))
+                left.node[:] = [renamed[node] for node in left.node]
+            parts.append(left)
         done = len(roots) - sum(map(len, parts))
         roots = Boxes.join(parts)
     frontier = Frontier(roots, wide=min(16384, limit // 2))
@@ -326,11 +357,14 @@ def input_split(query: Query, problem: Problem, replay: Replay, budget: Budget, 
                     frontier.push(task)
                 continue  # the time is over, which is seen above
             done += sum(map(len, tasks))
-            for step in steps:
+            for task, step in zip(tasks, steps, strict=True):
                 for region, point in step.candidates:
                     found = replay.confirm(region, point)
                     if found is not None:
                         return Outcome(Reason.WITNESS, found, -np.inf, done)
+                if writer:
+                    children = writer.record(task.node, step.kind, step.place, 0, step.at)
+                    step.children.node[:] = children[step.children.node >> 1] + (step.children.node & 1)
                 frontier.push(step.children)
                 if len(step.stuck):
                     stuck += len(step.stuck)

@@ -6,7 +6,7 @@ and the property is evaluated over the rationals with zero tolerance.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -16,6 +16,7 @@ from holdfast.bounds.backward import concretise, substitute
 from holdfast.bounds.enclosure import Problem
 from holdfast.bounds.propagate import propagate
 from holdfast.graph import Model
+from holdfast.rigor import Arithmetic
 from holdfast.spec.query import Query
 from holdfast.transforms.evaluate import evaluate
 from holdfast.verdict import Counterexample
@@ -31,6 +32,7 @@ class Replay:
     query: Query
     problem: Problem
     thin: int = 0
+    certain: bool = False  # whether the violation confirmed last holds in every execution that the semantics speaks of
     _sessions: dict[str, Any] = field(default_factory=dict)
     _inside: dict[tuple[int, str], tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
@@ -50,6 +52,7 @@ class Replay:
             self.thin += 1
             return None
         proved = self._proved(region, exact)
+        self.certain = proved if self.problem.execution is None else self._proved(region, exact, self.problem.execution)
         replayed = all(m.replayable and m.source is not None for m in self.query.models.values())
         if not proved and (decimals or not replayed):  # what was run is not the point itself, or not the network itself
             self.thin += 1
@@ -126,14 +129,13 @@ class Replay:
             )
         return self._sessions[name]
 
-    def _proved(self, region: int, exact: list[Fraction | float]) -> bool:
-        """Whether outward-rounded evaluation over the reals violates the property at this very point."""
+    def _proved(self, region: int, exact: list[Fraction | float], execution: Arithmetic | None = None) -> bool:
+        """Whether outward-rounded evaluation (over the reals, or of every execution) violates the property here."""
         if () in self.query.regions[region].cases:
             return True  # the property says nothing about outputs: to lie in the region is enough
         low = np.array([_below(v) for v in exact])
         high = np.array([-_below(-v) for v in exact])
-        # over the reals, whatever the semantics of the search: the execution's noise plays no part in this statement
-        problem = Problem(self.query.graph, self.problem.parameters, self.problem.radii, self.problem.arithmetic)
+        problem = replace(self.problem, execution=execution, expired=None)
         state = propagate(problem, low[None], high[None], narrow=False)
         output = self.query.graph.outputs[0]
         rows = len(self.query.constraints)

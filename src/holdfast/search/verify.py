@@ -8,17 +8,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from holdfast.bounds.enclosure import OutOfTime, Problem, check_executable
+from holdfast.certificate import CertificateError
 from holdfast.errors import InputError
 from holdfast.graph import Model
 from holdfast.rigor import FLOAT32, FLOAT64, PLAIN32
 from holdfast.search.attack import attack
 from holdfast.search.budget import Budget, Progress
+from holdfast.search.certify import Recording
 from holdfast.search.input_split import InputSplit, Outcome, input_split
 from holdfast.search.neuron_split import neuron_split
 from holdfast.search.replay import Replay
@@ -43,10 +46,12 @@ def verify(
     memory_mib: int | None = None,
     seed: int = 0,
     progress: Callable[[Progress], None] | None = None,
+    certificate: Path | None = None,
 ) -> Result:
     """Prove or refute a property of one network (or of several, by name).
 
     ``timeout`` in seconds; ``memory_mib`` bounds the open sub-problems; ``workers`` processes (default: all cores).
+    ``certificate``: file to write what proves the answer to (an existing one is replaced when there is a proof).
     Raises `holdfast.errors.InputError` for what makes no sense; `KeyboardInterrupt` ends in an UNKNOWN result.
     """
     budget = Budget(timeout, memory_mib or 4096, progress)
@@ -66,20 +71,34 @@ def verify(
     execution = FLOAT32 if chosen == "float32" else None
     problem = Problem.make(query.graph, query.parameters, query.radii, FLOAT64, execution)
     problem = replace(problem, expired=budget.expired)
+    replay = Replay(query, problem)
+    recording = Recording(certificate, given, chosen) if certificate is not None else None
     # an overflow or an invalid operation costs a bound (NaN proves nothing), it is no event
     # many small products on worker processes: threads inside them would only compete
     with np.errstate(all="ignore"), threadpool_limits(1, user_api="blas"):
         try:
-            outcome, phases = _search(query, problem, budget, workers, seed)
+            outcome, phases = _search(query, problem, replay, budget, workers, seed, recording)
         except KeyboardInterrupt:
             outcome, phases = Outcome(Reason.INTERRUPTED, None, -np.inf, 0), {}
-    return _result(given, outcome, phases, chosen, budget, seed, workers)
+        except BaseException:
+            if recording is not None:
+                recording.given_up()
+            raise
+    result = _result(given, outcome, phases, chosen, budget, seed, workers)
+    if recording is None:
+        return result
+    if result.verdict is Verdict.VERIFIED:
+        status = recording.proved()
+    elif result.counterexample is not None:
+        status = recording.found(result.counterexample, replay.certain)
+    else:
+        status = recording.given_up()
+    return replace(result, certificate=status, seconds=budget.seconds)
 
 
 def _search(
-    query: Query, problem: Problem, budget: Budget, workers: int, seed: int
+    query: Query, problem: Problem, replay: Replay, budget: Budget, workers: int, seed: int, recording: Recording | None
 ) -> tuple[Outcome, dict[str, float]]:
-    replay = Replay(query, problem)
     rng = np.random.default_rng(seed)
     phases: dict[str, float] = {}
     if not query.regions:
@@ -99,7 +118,12 @@ def _search(
         return Outcome(Reason.WITNESS, found, -np.inf, 0), phases
     try:
         split = input_split if InputSplit(query, problem).few_matter() else neuron_split
-        outcome = split(query, problem, replay, budget, workers)
+        try:
+            outcome = split(query, problem, replay, budget, workers, *([recording.begin] if recording else []))
+        except CertificateError as reason:  # raised before anything is searched
+            assert recording is not None
+            recording.refused(reason)
+            outcome = split(query, problem, replay, budget, workers)
     except OutOfTime:
         outcome = Outcome(Reason.TIME, None, -np.inf, 0, "the time ended while the whole region was being bounded")
     phases["search"] = budget.seconds - phases["attack"]
