@@ -20,7 +20,9 @@ class Node:
     ``shape`` and ``input_shapes`` are those of the ONNX file (its own batch axis, usually 1, included); the engine
     puts any number of further axes in front. ``inputs`` are positions of earlier nodes. ``parameters`` are keys into
     the parameter dictionary. ``rounds`` tells whether a floating-point execution of the network rounds here (false
-    for the inner nodes of a decomposition whose result is exact, such as max(a, b) = b + relu(a - b)).
+    for the inner nodes of a decomposition whose result is exact, such as max(a, b) = b + relu(a - b)). ``name``
+    is that of the ONNX node it came from; ``part`` numbers the nonlinear nodes of one ONNX node (-1 where two ONNX
+    nodes have the same name).
     """
 
     op: str
@@ -31,6 +33,7 @@ class Node:
     parameters: tuple[str, ...] = ()
     rounds: bool = True
     name: str = field(default="", compare=False)
+    part: int = field(default=0, compare=False)
 
     def __getitem__(self, attribute: str) -> Any:
         for key, value in self.attributes:

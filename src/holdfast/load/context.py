@@ -15,7 +15,7 @@ import numpy as np
 
 from holdfast.graph import Shape
 from holdfast.load.constants import Constant, real
-from holdfast.operators import OPERATORS, GraphBuilder
+from holdfast.operators import OPERATORS, GraphBuilder, LinearOperator
 
 Value = int | Constant | None
 NODE_LIMIT = 2**28  # elements of one value: 2 GiB of float64
@@ -42,6 +42,11 @@ class OnnxNode:
         """An attribute, or its default."""
         return self.attributes.get(key, default)
 
+    @property
+    def label(self) -> str:
+        """Its name, or where it has none that of its first output."""
+        return self.name or next((o for o in self.outputs if o), "?")
+
 
 @dataclass(eq=False)
 class Context:
@@ -53,6 +58,8 @@ class Context:
     dtype: str = "float32"  # element type of the node's first input
     rounded: list[str] = field(default_factory=list)  # nodes on constants whose execution would round
     irregular: bool = False  # onnxruntime is known to refuse what was read leniently here
+    repeated: frozenset[str] = frozenset()  # names that several nodes have
+    part: int = 0  # nonlinear nodes that the node at hand has made so far
 
     def add(
         self, op: str, inputs: Sequence[int], parameters: Sequence[Constant | np.ndarray | float] = (), *,
@@ -68,10 +75,13 @@ class Context:
                 or not np.isfinite(0.0 if constant.radius is None else constant.radius).all()
             ):
                 raise ValueError(f"the constant '{constant.name}' has a value that is not finite")
+        name = self.node.label
+        nonlinear = not isinstance(OPERATORS[op], LinearOperator)
         position = self.builder.add(
-            op, inputs, [c.value for c in constants], name=self.node.name, rounds=rounds,
-            radii=[c.radius for c in constants], **attributes,
+            op, inputs, [c.value for c in constants], name=name, rounds=rounds, radii=[c.radius for c in constants],
+            part=(-1 if name in self.repeated else self.part) if nonlinear else 0, **attributes,
         )  # fmt: skip
+        self.part += nonlinear
         self.guard(self.builder.shape(position))
         return position
 

@@ -5,6 +5,7 @@ Third step of loading. Constants are folded first; unsupported nodes are collect
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -80,7 +81,8 @@ def lower(
     ``inputs``: shape and element type of the variables; ``constants``: the initializers, by name (looked up when
     first read). Raises ModelError where a node makes no sense; nodes that cannot be translated are in ``missing``.
     """
-    ctx = Context(opset)
+    labels = Counter(node.label for node in nodes)
+    ctx = Context(opset, repeated=frozenset(name for name, count in labels.items() if count > 1))
     values: dict[str, int | Constant] = {}
     dtypes: dict[str, str] = {}
     missing: dict[str, list[str]] = {}
@@ -88,7 +90,7 @@ def lower(
         values[name], dtypes[name] = ctx.builder.input(shape, name), dtype
     unknown: set[str] = set()
     for node in nodes:
-        label = node.name or next((o for o in node.outputs if o), "?")
+        label = node.label
         for name in node.inputs:
             if name and name not in values and name not in unknown:
                 values[name] = constants[name]
@@ -106,7 +108,7 @@ def lower(
                 unknown.update(node.outputs)
                 continue
             arguments = [values[name] if name else None for name in node.inputs]
-            ctx.node = node
+            ctx.node, ctx.part = node, 0
             ctx.dtype = next((dtypes[name] for name in node.inputs if name), "float32")
             with np.errstate(all="ignore"):  # what is not finite is refused when it becomes a parameter
                 results = _lower_node(ctx, arguments)

@@ -43,7 +43,7 @@ class GraphBuilder:
 
     def add(
         self, op: str, inputs: Sequence[int], parameters: Sequence[np.ndarray] = (), *, name: str = "", rounds: bool = True,
-        radii: Sequence[np.ndarray | None] = (), **attributes: Hashable,
+        radii: Sequence[np.ndarray | None] = (), part: int = 0, **attributes: Hashable,
     ) -> int:  # fmt: skip
         """A new node; raises ValueError with a sentence where shapes do not fit.
 
@@ -57,7 +57,9 @@ class GraphBuilder:
         shape = OPERATORS[op].shape(input_shapes, [a.shape for a in arrays], attributes)
         keys = [self._key(array, radius) for array, radius in zip(arrays, bounds, strict=True)]
         ordered = tuple(sorted(attributes.items()))
-        self._nodes.append(Node(op, tuple(inputs), tuple(shape), input_shapes, ordered, tuple(keys), rounds, name))
+        self._nodes.append(
+            Node(op, tuple(inputs), tuple(shape), input_shapes, ordered, tuple(keys), rounds, name, part)
+        )
         return len(self._nodes) - 1
 
     def _key(self, array: np.ndarray, radius: np.ndarray | None) -> str:

@@ -51,7 +51,8 @@ class Query:
 
     ``graph`` has one input of shape (n,) and one output of shape (R,), the margins. ``radii`` bounds |real value -
     stored float64| of parameters that are not float64 numbers; constants of rows are rounded down, so margins are
-    never too large. ``strict[r]``: the row must be < 0, not <= 0, to be satisfied.
+    never too large. ``strict[r]``: the row must be < 0, not <= 0, to be satisfied. ``networks``: the network that each node
+    of the graph was copied from ("": none).
     """
 
     graph: Graph
@@ -65,6 +66,7 @@ class Query:
     semantics: str  # which executions the property speaks of: "real" or "float32"
     property: Property = field(repr=False)
     models: Mapping[str, Model] = field(repr=False)
+    networks: tuple[str, ...] = ()
 
     def split_inputs(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """Flat input (..., n) to tensors by their unique name, in the networks' shapes."""
@@ -100,10 +102,13 @@ def bind(prop: Property, networks: Mapping[str, Model] | Model) -> Query:
     builder = GraphBuilder()
     source = builder.input((prop.input_size,), "inputs")
     produced: dict[tuple[str, str], int] = {}
+    owners: list[str] = []
     for declared in prop.networks:
         model = models[declared.name]
         placed = {p.onnx_name: p for p in inputs if p.network == declared.name}
+        owners += [""] * (len(builder) - len(owners))
         positions = _copy(builder, model, source, placed)
+        owners += [declared.name] * (len(builder) - len(owners))
         for tensor, position in zip(model.outputs, positions, strict=True):
             produced[(declared.name, tensor.name)] = position
 
@@ -132,6 +137,7 @@ def bind(prop: Property, networks: Mapping[str, Model] | Model) -> Query:
         prop.semantics,
         prop,
         models,
+        tuple(owners) + ("",) * (len(graph) - len(owners)),
     )
 
 
@@ -244,6 +250,7 @@ def _copy(builder: GraphBuilder, model: Model, source: int, ports: Mapping[str, 
             radii=[model.radii.get(key) for key in node.parameters],
             name=node.name,
             rounds=node.rounds,
+            part=node.part,
             **dict(node.attributes),
         )
     return [place[position] for position in graph.outputs]

@@ -50,7 +50,7 @@ def embed(builder: GraphBuilder, model: Model, inputs: Sequence[int]) -> list[in
             placed[position] = builder.add(
                 node.op, [placed[i] for i in node.inputs], [model.parameters[k] for k in node.parameters],
                 radii=[model.radii.get(k) for k in node.parameters], name=node.name, rounds=node.rounds,
-                **keywords(node),
+                part=node.part, **keywords(node),
             )  # fmt: skip
     return [placed[position] for position in graph.outputs]
 

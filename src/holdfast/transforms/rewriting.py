@@ -26,6 +26,7 @@ class Step:
     rounds: bool = True
     name: str = ""
     origin: int | None = None
+    part: int = 0
 
     def __getitem__(self, attribute: str) -> Any:
         return dict(self.attributes)[attribute]
@@ -91,7 +92,9 @@ class Draft:
         shapes = [self[i].shape for i in inputs]
         shape = OPERATORS[op].shape(shapes, [ball.value.shape for ball in parameters], attributes)
         ordered = tuple(sorted(attributes.items()))
-        return Step(op, tuple(inputs), tuple(shape), tuple(parameters), ordered, step.rounds, step.name, step.origin)
+        return Step(
+            op, tuple(inputs), tuple(shape), tuple(parameters), ordered, step.rounds, step.name, step.origin, step.part
+        )
 
     def rebuild(self, inputs: Sequence[int], outputs: Sequence[int]) -> tuple[GraphBuilder, list[int], list[int]]:
         """The part the outputs depend on, in a fresh builder; its outputs, and the draft position of each node."""
@@ -111,7 +114,7 @@ class Draft:
                 continue
             placed[position] = builder.add(
                 step.op, [placed[i] for i in step.inputs], [ball.value for ball in step.parameters],
-                radii=[ball.radius for ball in step.parameters], name=step.name, rounds=step.rounds,
+                radii=[ball.radius for ball in step.parameters], name=step.name, rounds=step.rounds, part=step.part,
                 **keywords(step),
             )  # fmt: skip
         return builder, [placed[i] for i in outputs], order

@@ -65,7 +65,7 @@ def _sweep(model: Model) -> tuple[Model, tuple[int | None, ...]]:
         else:
             step = Step(
                 node.op, tuple(placed[i] for i in node.inputs), node.shape, tuple(balls[k] for k in node.parameters),
-                node.attributes, node.rounds, node.name, position,
+                node.attributes, node.rounds, node.name, position, node.part,
             )  # fmt: skip
             placed[position] = draft.emit(step)
         readers = sum(live[reader] for reader in graph.consumers[position]) + graph.outputs.count(position)
