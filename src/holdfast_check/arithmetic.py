@@ -1,0 +1,69 @@
+"""What rounding can cost in float64, and how the checker says no.
+
+All bounds are computed in IEEE float64, rounded to nearest, unit roundoff u = 2^-53, and corrected outwards by error terms that hold
+whatever the order of summation, with or without fused multiply-add (Higham, Accuracy and Stability of Numerical Algorithms, 2002, 3.1):
+
+    |computed sum of n products - exact| <= gamma_n sum |a_i| |x_i| + (underflow),     gamma_n = n u / (1 - n u).
+
+A number that is not a number never proves anything: comparisons with it are false, and every test here is written so that
+false means "not proved".
+"""
+
+import numpy as np
+
+UNIT = 2.0**-53
+LARGEST = 2**22  # elements of one value, and products in one sum: beyond it nothing is computed
+TINY = 2.0**-1000  # more than LARGEST underflows, each below 2^-1022, can cost
+
+
+class Invalid(Exception):
+    """The certificate does not prove its claim: which obligation, which row, which bound."""
+
+
+class Unreadable(Exception):
+    """The network or the property cannot be used: what it holds, and where."""
+
+
+class Limit(Exception):
+    """Time or memory ran out before the check was done."""
+
+
+def gamma(n: int) -> float:
+    """More than gamma_(n+2): 2 (n+2) u, since (n+2) u < 1/4. The factor 2 covers the rounding of an error term itself."""
+    if n > 8 * LARGEST:
+        raise Unreadable(f"a sum of {n} products is beyond this checker")
+    return 2.0 * (n + 2) * UNIT
+
+
+def down(x: np.ndarray) -> np.ndarray:
+    """Below the exact result whose rounded value is x: rounding to nearest moves a number by less than one neighbour."""
+    return np.nextafter(x, -np.inf)
+
+
+def up(x: np.ndarray) -> np.ndarray:
+    """Above the exact result whose rounded value is x."""
+    return np.nextafter(x, np.inf)
+
+
+def plus(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """At most a + b. Both roundings cost at most u (|a| + |b|) (1 + 3u) each; 4u (|a| + |b|) is taken off."""
+    return (a + b) - 4.0 * UNIT * (np.abs(a) + np.abs(b))
+
+
+def dot(rows: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    """(B, R, m) times (B, m) or (1, m) to (B, R): sums of m products in an order that nobody knows."""
+    if len(vector) == 1:
+        return (rows.reshape(-1, rows.shape[2]) @ vector[0]).reshape(rows.shape[:2])
+    if rows.shape[1] == 1:
+        return np.einsum("brm,bm->br", rows, vector)
+    return (rows @ vector[:, :, None])[:, :, 0]
+
+
+def size(lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+    """The largest absolute value in an interval."""
+    return np.maximum(np.abs(lower), np.abs(upper))
+
+
+def settle(lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Ends that are no numbers say nothing: they become infinite."""
+    return np.where(np.isnan(lower), -np.inf, lower), np.where(np.isnan(upper), np.inf, upper)
