@@ -24,10 +24,14 @@ Array = Any
 
 @dataclass(frozen=True, eq=False)
 class LinearBound:
-    """coefficients . x + constant <= functional, for all x of the box: shapes (B, R, n) and (B, R)."""
+    """coefficients . x + constant <= functional, for all x of the box: shapes (B, R, n) and (B, R).
+
+    ``size`` (B, R): the sum of the sizes of what was added up to the constant.
+    """
 
     coefficients: Array
     constant: Array
+    size: Array = 0.0
 
 
 @dataclass(eq=False)
@@ -125,7 +129,7 @@ def substitute(
         result = xp.zeros((*coefficients.shape[:2], *graph[graph.inputs[0]].shape), dtype=a.dtype)
     if a.rigorous:
         total = total - gamma(steps, a) * size - 8 * steps * a.tiny
-    return LinearBound(result.reshape(*result.shape[:2], -1), total)
+    return LinearBound(result.reshape(*result.shape[:2], -1), total, size)
 
 
 def _through_linear(

@@ -152,6 +152,7 @@ def _cut(
         relaxation={place[old]: lines for old, (_, lines) in zip(chain, facts, strict=True) if lines is not None},
         reach={},
         cuts={},
+        origin={place[old]: (old, needed[old]) for old in chain},
         flushed=[state.flushed[old] for old in chain],
         **{name: [arrays[k] for arrays, _ in facts] for k, name in enumerate(names)},
     )

@@ -22,6 +22,7 @@ import numpy as np
 from holdfast.errors import InputError, InternalError
 from holdfast.graph import Graph, Model
 from holdfast.operators import INPUT, OPERATORS, LinearOperator, ProductOperator, Relaxation, UnaryOperator
+from holdfast.operators.lines import in_single
 from holdfast.rigor import FLOAT32, Arithmetic, gamma
 
 Array = Any
@@ -182,6 +183,7 @@ class Enclosures:
     ``charge[i]`` is None where nothing rounds; ``flushed[i]`` (B,) bounds what underflow costs a functional per row;
     ``relaxation[i]`` belongs to nonlinear node i (shapes (B, 1, *shape), or (B, R, *shape) with slopes per row).
     ``reach[i]`` (B, size, n): how strongly the bounds of pre-activation i depend on each input, where asked for.
+    ``origin``: in a part that was cut out, node -> (node of the whole, its elements that are left).
     ``cuts[i]``: what cutting out live elements of node i gave (see `holdfast.bounds.cone`).
     """
 
@@ -197,6 +199,7 @@ class Enclosures:
     relaxation: dict[int, Any] = field(default_factory=dict)
     reach: dict[int, Array] = field(default_factory=dict)
     cuts: dict[Any, Any] = field(default_factory=dict)
+    origin: Mapping[int, tuple[int, Array]] | None = None
 
 
 def start(problem: Problem, lower: Array, upper: Array) -> Enclosures:
@@ -331,10 +334,11 @@ def _batched(xp: Any, x: Array, batch: int, shape: tuple[int, ...]) -> Array:
     return x if tuple(x.shape) == full else xp.broadcast_to(x, full)
 
 
-def relax(state: Enclosures, position: int, slopes: Array | None = None) -> Any:
+def relax(state: Enclosures, position: int, slopes: Array | None = None, *, single: bool = False) -> Any:
     """The relaxation of nonlinear node ``position`` on the present ranges, axes (B, 1 or R, *shape), with its charge.
 
     Returns (relaxation, charge, flushed): ``charge`` covers the node and, where fused, the linear node it reads.
+    ``single``: lines whose slopes are float32 numbers (what a certificate holds).
     """
     problem, node = state.problem, state.problem.graph[position]
     xp, a = problem.xp, problem.arithmetic
@@ -349,6 +353,8 @@ def relax(state: Enclosures, position: int, slopes: Array | None = None) -> Any:
     else:
         assert isinstance(card, UnaryOperator)
         lines = card.relax(xp, node, lows[0], highs[0], a, slopes)
+        if single:
+            lines = in_single(xp, lines, lows[0], highs[0], a)
         coefficients = (abs(lines.lower_slope) + abs(lines.upper_slope),)
     if not a.rigorous and problem.execution is None:
         return lines, None, None

@@ -3,12 +3,13 @@
 alpha-CROWN (Xu et al., Fast and Complete, ICLR 2021) and beta-CROWN (Wang et al., NeurIPS 2021), without automatic
 differentiation: the derivative of the bound with respect to a line is the value that line takes at the minimiser, and
 one forward evaluation along the chosen lines gives all of them (the envelope theorem). Every iterate is a rigorous
-bound, so the best one met is kept and nothing needs to converge.
+bound, so the best one met is kept and nothing needs to converge. What it was made of is on a grid that a certificate
+can hold (docs/certificates/format.md, section 6).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,9 +18,12 @@ import numpy as np
 from holdfast.bounds.backward import LinearBound, Trace, concretise, relaxation, substitute, unit_rows
 from holdfast.bounds.cone import within_cone
 from holdfast.bounds.enclosure import Enclosures, plan, relax
+from holdfast.graph import Graph
 from holdfast.operators import INPUT, OPERATORS, LinearOperator, ProductOperator, Relaxation, UnaryOperator
 
 Array = Any
+UNIT = frozenset({"relu", "leaky_relu", "abs", "product"})  # slopes are of the form q / GRID
+GRID = 255.0
 KINKED = {"relu": (0.0, 1.0), "abs": (-1.0, 1.0)}  # lower slope between these on an interval that crosses the kink
 SMOOTH_PACE = 0.4  # positions of tangent points move more cautiously than slopes
 
@@ -39,6 +43,7 @@ class Optimised:
     """The best bounds found: ``value`` (B, R), with the linear bound and the variables that gave it.
 
     ``slopes``: nonlinear node -> (B, R, *shape) or (k, B, R, *shape); ``multipliers``: node -> (B, R, *shape).
+    ``chosen``: node -> the line slopes (B, R, *shape) that the coefficients chose, for lines, and the weights for products.
     ``minimiser`` (B, R, n): where the last linear bound is least; ``values``: node -> values along the chosen lines.
     """
 
@@ -46,6 +51,7 @@ class Optimised:
     bound: LinearBound
     slopes: dict[int, Array]
     multipliers: dict[int, Array]
+    chosen: dict[int, Array]
     minimiser: Array
     values: dict[int, Array] = field(default_factory=dict)
     trace: Trace = field(default_factory=Trace)
@@ -71,7 +77,9 @@ def optimise(
     """
     graph = state.problem.graph
     shape = coefficients.shape[:2]
-    movable = [p for p in _relevant(state, start) if _free_slopes(graph[p].op)]
+    relevant = _relevant(state, start)
+    movable = [p for p in relevant if _free_slopes(graph[p].op)]
+    fixed = {p: relax(state, p, single=True) for p in relevant if p not in movable}
     current = {p: _first_slopes(state, p, shape, (slopes or {}).get(p)) for p in movable}
     betas = {
         p: np.array((multipliers or {}).get(p, np.zeros((*shape, *graph[p].shape))))
@@ -84,7 +92,8 @@ def optimise(
     scale: dict[int, Array] = {}
     for iteration in range(max(1, schedule.iterations)):
         state.problem.check_time()
-        lines = {p: _lines(state, p, s if begun or iteration else None) for p, s in current.items()}
+        shown = {p: _on_grid(graph[p].op, s) for p, s in current.items()}
+        lines = fixed | {p: _lines(state, p, s, begun or iteration > 0) for p, s in shown.items()}
         trace = Trace()
         weights = {p: (b, *splits[p]) for p, b in betas.items()} if splits else None
         bound = substitute(
@@ -94,9 +103,10 @@ def optimise(
         value = np.where(np.isnan(value), -np.inf, value)
         minimiser = _minimiser(state, bound)
         if best is None:
-            best = Optimised(value, bound, current, betas, minimiser, trace=trace, lines=lines)
-        else:
-            _keep(best, value, bound, current, betas)
+            chosen = _chosen(graph, trace, lines, shown)
+            best = Optimised(value, bound, shown, dict(betas), chosen, minimiser, trace=trace, lines=lines)
+        elif (better := value > best.value).any():
+            _keep(graph, best, better, value, bound, shown, betas, _chosen(graph, trace, lines, shown))
         if iteration + 1 >= schedule.iterations or not (best.value <= target).any():
             best.minimiser, best.trace, best.lines = minimiser, trace, lines
             break
@@ -105,7 +115,7 @@ def optimise(
         for p in movable:
             if p not in trace.at:
                 continue
-            step = _slope_gradient(state, p, trace.at[p], values, lines[p], current[p])
+            step = _slope_gradient(state, p, trace.at[p], values, lines[p], shown[p])
             move = _adam(moments, ("slope", p), step, iteration)
             pace = 1.0 if graph[p].op in KINKED else SMOOTH_PACE
             current[p] = np.clip(current[p] + pace * schedule.slope_rate * rate * move, 0.0, 1.0)
@@ -121,7 +131,7 @@ def optimise(
             beta = beta + schedule.split_rate * rate * scale[p] * move
             floor = np.where(np.isfinite(high), -np.inf, 0.0)[:, None]
             ceiling = np.where(np.isfinite(low), np.inf, 0.0)[:, None]
-            betas[p] = np.clip(beta, floor, ceiling)
+            betas[p] = np.clip(beta, floor, ceiling).astype(np.float32).astype(np.float64)
     assert best is not None
     best.values = follow(state, start, best.minimiser, best.trace, best.lines)
     return best
@@ -150,16 +160,22 @@ def _first_slopes(state: Enclosures, position: int, shape: tuple[int, int], give
         start = (lines.lower_slope - left) / (right - left)
         return np.array(np.broadcast_to(start, (*shape, *node.shape)))
     count = _free_slopes(node.op)
+    if node.op == "leaky_relu":
+        source = node.inputs[0]
+        right = (state.upper[source] > -state.lower[source])[None, :, None].astype(state.problem.arithmetic.dtype)
+        return np.array(np.broadcast_to(right, (count, *shape, *node.shape)))
     return np.full((count, *shape, *node.shape), 0.5, state.problem.arithmetic.dtype)
 
 
-def _lines(state: Enclosures, position: int, slopes: Array | None) -> Any:
+def _on_grid(op: str, slopes: Array) -> Array:
+    return np.rint(slopes * GRID) / GRID if op in UNIT else slopes
+
+
+def _lines(state: Enclosures, position: int, slopes: Array, begun: bool) -> Any:
     """Relaxation with given slopes, and its charge. For kinked functions only the lower slope moves."""
     node = state.problem.graph[position]
-    if slopes is None:
-        return relaxation(state, position)
-    if node.op not in KINKED:
-        return relax(state, position, slopes)
+    if node.op not in KINKED:  # the default lines are the better ones to begin with, where they can be told
+        return relax(state, position, slopes if begun or node.op in UNIT else None, single=node.op not in UNIT)
     lines, charge, flushed = relaxation(state, position)
     left, right = KINKED[node.op]
     source = node.inputs[0]
@@ -263,28 +279,40 @@ def _minimiser(state: Enclosures, bound: LinearBound) -> Array:
     return state.center[:, None] - np.sign(bound.coefficients) * state.radius[:, None]
 
 
-def _keep(best: Optimised, value: Array, bound: LinearBound, slopes: dict[int, Array], betas: dict[int, Array]) -> None:
+def _chosen(graph: Graph, trace: Trace, lines: Mapping[int, Any], slopes: Mapping[int, Array]) -> dict[int, Array]:
+    """Which line each coefficient took: its slope, or the weight of the plane; nothing for kinked functions."""
+    chosen = {}
+    for p, (found, _, _) in lines.items():
+        if p not in trace.at:
+            continue
+        below = trace.at[p] >= 0
+        if graph[p].op == "product":
+            chosen[p] = np.where(below, slopes[p][0], slopes[p][1])
+        elif graph[p].op not in UNIT:
+            chosen[p] = np.where(below, found.lower_slope, found.upper_slope).astype(np.float32)
+    return chosen
+
+
+def _keep(
+    graph: Graph, best: Optimised, better: Array, value: Array, bound: LinearBound, slopes: dict[int, Array], betas: dict[int, Array],
+    chosen: dict[int, Array],
+) -> None:  # fmt: skip
     """Take over the rows that are better now."""
-    better = value > best.value
-    if not better.any():
-        return
     best.value = np.where(better, value, best.value)
     wide = better[:, :, None]
     best.bound = LinearBound(
         np.where(wide, bound.coefficients, best.bound.coefficients),
         np.where(better, bound.constant, best.bound.constant),
+        np.where(better, bound.size, best.bound.size),
     )
 
-    def merge(new: Array, old: Array) -> Array:
-        lead = new.ndim - old_rank(new, better)
+    def merge(new: Array, old: Array, lead: int = 0) -> Array:
         mask = better.reshape((1,) * lead + better.shape + (1,) * (new.ndim - lead - 2))
         return np.where(mask, new, old)
 
-    def old_rank(array: Array, mask: Array) -> int:
-        return array.ndim if array.shape[:2] == mask.shape else array.ndim - 1
-
-    best.slopes = {p: merge(new, best.slopes[p]) for p, new in slopes.items()}
+    best.slopes = {p: merge(new, best.slopes[p], graph[p].op not in KINKED) for p, new in slopes.items()}
     best.multipliers = {p: merge(new, best.multipliers[p]) for p, new in betas.items()}
+    best.chosen = {p: merge(new, best.chosen[p]) for p, new in chosen.items()}
 
 
 def _typical(graph: Any, position: int, trace: Trace) -> Array:
@@ -305,14 +333,19 @@ def _adam(moments: dict, key: Any, gradient: Array, iteration: int) -> Array:
     return (first / (1 - 0.9 ** (iteration + 1))) / (unbiased + 1e-30)
 
 
-def refine_optimised(schedule: Schedule) -> Any:
-    """A refinement for `propagate`: like `refine_rows`, with slopes optimised for every single bound."""
+def refine_optimised(schedule: Schedule, record: Callable[..., None] | None = None) -> Any:
+    """A refinement for `propagate`: like `refine_rows`, with slopes optimised for every single bound.
 
-    def refine(state: Enclosures, position: int, chosen: Array) -> tuple[Array, Array, Array]:
-        m = chosen.shape[1]
-        state, position, chosen = within_cone(state, position, np.asarray(chosen))
-        source, rows, constant = unit_rows(state, position, np.asarray(chosen))
+    ``record`` is told (state, node, elements, the part of the network that was used, bounds).
+    """
+
+    def refine(whole: Enclosures, node: int, elements: Array) -> tuple[Array, Array, Array]:
+        m = elements.shape[1]
+        state, position, chosen = within_cone(whole, node, np.asarray(elements))
+        source, rows, constant = unit_rows(state, position, chosen)
         best = optimise(state, source, rows, constant=constant, schedule=schedule)
+        if record is not None:
+            record(whole, node, elements, state, best)
         return best.value[:, :m], -best.value[:, m:], best.bound.coefficients
 
     return refine

@@ -148,6 +148,21 @@ def relax_convex(
     return enclose(xp, above, below, values, *box, outside)
 
 
+def in_single(xp: Any, lines: Relaxation, lower: Array, upper: Array, arithmetic: Arithmetic) -> Relaxation:
+    """The lines with the nearest float32 slopes, moved by what that costs at the worse end."""
+    parts: list[Array] = []
+    for slope, shift, side in ((lines[0], lines[1], -1.0), (lines[2], lines[3], 1.0)):
+        near = xp.asarray(xp.asarray(slope, dtype="float32"), dtype=slope.dtype)
+        near = xp.where(abs(near) <= largest(slope), near, 0.0)
+        turned = side * (slope - near)  # side (f - near z) <= side shift + turned z
+        ends = turned * lower, turned * upper
+        rounding = 8 * arithmetic.unit * (abs(shift) + abs(ends[0]) + abs(ends[1]))
+        rounding = rounding + 8 * arithmetic.tiny * (1.0 + abs(lower) + abs(upper))
+        moved = shift + side * (xp.maximum(*ends) + rounding)
+        parts += [near, xp.where(turned == 0, shift, moved)]
+    return Relaxation(*parts)
+
+
 def negate(relaxation: Relaxation) -> Relaxation:
     """The lines of -f from those of f."""
     low, low_shift, high, high_shift = relaxation
