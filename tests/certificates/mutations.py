@@ -35,6 +35,7 @@ HARMLESS = {
     "range block": "ranges that are left out only make bounds wider",
     "table order": "entries of the table name functions; evidence put beside another one is only another slope",
     "member order": "members are read by name",
+    "semantics": "the changed claim is another one, which the same choices may prove as well, and then it is proved",
 }
 
 
