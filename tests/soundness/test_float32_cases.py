@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 import holdfast
 from holdfast import Verdict
@@ -218,3 +221,44 @@ def test_a_wrong_translation_is_still_refused() -> None:
     wrong = replace(model, parameters={**model.parameters, key: model.parameters[key] + np.eye(10)[3]})
     with pytest.raises(ModelError, match="at a sample point"):
         self_check(wrong, "digits.onnx")
+
+
+@pytest.mark.parametrize(
+    ("node", "weight", "inputs", "bounds", "condition"),
+    [
+        (helper.make_node("Gemm", ["x", "W"], ["y"], alpha=1e-38), 1e38, (1, 4), ("1", "2"), "(>= Y_0 100.0)"),
+        (helper.make_node("Gemm", ["x", "W"], ["y"], alpha=2.0**100), 2.0**-100, (1, 1), ("0.000000000000000001", "0.000000000000000002"), "(<= Y_0 0.0)"),
+        (helper.make_node("AveragePool", ["x"], ["y"], kernel_shape=[2, 2]), None, (1, 1, 2, 2), ("1" + 38 * "0", "2" + 38 * "0"), "(>= Y_0 25" + 37 * "0" + ")"),
+    ],
+    ids=["gemm overflow", "gemm underflow", "pool overflow"],
+)  # fmt: skip
+def test_scaling_comes_after_the_sum(
+    tmp_path: Path,
+    node: onnx.NodeProto,
+    weight: float | None,
+    inputs: tuple[int, ...],
+    bounds: tuple[str, str],
+    condition: str,
+) -> None:
+    """Executions may overflow or underflow before the factor of Gemm or the division of a mean: once a false proof."""
+    count = int(np.prod(inputs))
+    weights = [] if weight is None else [numpy_helper.from_array(np.full((count, 1), weight, np.float32), "W")]
+    ends = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, inputs),
+        helper.make_tensor_value_info("y", TensorProto.FLOAT, (1,) * len(inputs)),
+    ]
+    graph = helper.make_graph([node], "g", ends[:1], ends[1:], weights)
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), tmp_path / "net.onnx"
+    )
+    text = "(declare-const Y_0 Real)" + "".join(
+        f"(declare-const X_{i} Real)(assert (>= X_{i} {bounds[0]}))(assert (<= X_{i} {bounds[1]}))"
+        for i in range(count)
+    )
+    (tmp_path / "p.vnnlib").write_text(text + f"(assert {condition})")
+    result = holdfast.verify(tmp_path / "net.onnx", tmp_path / "p.vnnlib", semantics="float32", timeout=2, workers=1)
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
+    (y,) = session.run(None, {"x": np.full(inputs, np.float32(float(bounds[1])))})
+    limit = float(condition.split()[-1][:-1])
+    assert y.item() >= limit if condition.startswith("(>=") else y.item() <= limit
+    assert result.verdict is not Verdict.VERIFIED

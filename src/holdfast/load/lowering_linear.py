@@ -91,15 +91,15 @@ def _gemm(ctx: Context, x: Sequence[Any]) -> Lowered:
     if c is not None and np.broadcast_shapes(ctx.shape(c), out) != out:
         raise ValueError(f"a bias of shape {ctx.shape(c)} does not fit a product of shape {out}")
     if isinstance(b, Constant) and not isinstance(a, Constant):
-        weights = times(alpha, b) if scaled else b
-        if isinstance(c, Constant) and (len(c.shape) < 2 or c.shape[0] == 1):
+        if not scaled and isinstance(c, Constant) and (len(c.shape) < 2 or c.shape[0] == 1):
             bias = c if beta.value == 1 else times(beta, c)
             bias = bias.map(lambda v: v if v.shape == out[1:] else np.array(np.broadcast_to(v.reshape(-1), out[1:])))
-            return ctx.add("dense", (a,), (weights, bias))
-        y = ctx.add("dense", (a,), (weights,))
+            return ctx.add("dense", (a,), (b, bias))
+        y = ctx.add("dense", (a,), (b,))
     else:
         y = matmul(ctx, a, b)
-        y = stretch(ctx, y, alpha) if scaled else y
+    # alpha stays a node of its own: an execution may overflow or underflow before it scales
+    y = stretch(ctx, y, alpha) if scaled else y
     if c is None:
         return y
     if isinstance(c, Constant):
@@ -184,7 +184,10 @@ def _conv_transpose(ctx: Context, x: Sequence[Any]) -> Lowered:
 
 
 def _average_pool(ctx: Context, x: Sequence[Any]) -> Lowered:
-    """A convolution of each channel; where windows hang over the edge, sums divided by the numbers they hold."""
+    """Sums (a convolution of each channel) divided by how many numbers a window holds, fewer where it hangs over the edge.
+
+    The sum is a node of its own: an execution may overflow before it divides.
+    """
     y = ctx.variable(x[0])
     shape = ctx.shape(y)
     if len(shape) < 3:
@@ -208,11 +211,9 @@ def _average_pool(ctx: Context, x: Sequence[Any]) -> Lowered:
     geometry = Windows(geometry.kernel, geometry.strides, geometry.dilations, pads, geometry.out)
     size = math.prod(geometry.kernel)
     ctx.guard((channels, *geometry.kernel))
-    weight = reciprocal_of(size) if uniform else real(1.0)
-    kernel = weight.map(lambda v: np.full((channels, 1, *geometry.kernel), v))
-    y = _windowed(ctx, y, [kernel], geometry, channels)
+    y = _windowed(ctx, y, [real(np.ones((channels, 1, *geometry.kernel)))], geometry, channels)
     if uniform:
-        return y
+        return stretch(ctx, y, reciprocal_of(size))
     held = np.array(1.0)
     for per in counts:
         held = np.multiply.outer(held, np.array(per, np.float64))
