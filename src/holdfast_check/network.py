@@ -19,14 +19,14 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from .arithmetic import Unreadable
-from .linear import Convolution, Dense, Gather, Linear, Scale, Sum
+from holdfast_check.arithmetic import Unreadable
+from holdfast_check.linear import Convolution, Dense, Gather, Linear, Scale, Sum
 
 FUNCTIONS = {"Relu": "relu", "Abs": "abs", "Sigmoid": "sigmoid", "Tanh": "tanh", "Exp": "exp", "Log": "log", "Sqrt": "sqrt",
              "Sin": "sin", "Cos": "cos", "Reciprocal": "reciprocal", "Softplus": "softplus", "Sign": "step"}  # fmt: skip
-OPERATORS = {*FUNCTIONS, *"""Constant Identity Dropout Cast Shape ConstantOfShape Add Sub Mul Div Sum Neg Max Min Gemm MatMul Conv ConvTranspose
+OPERATORS = """Constant Identity Dropout Cast Shape ConstantOfShape Add Sub Mul Div Sum Neg Max Min Gemm MatMul Conv ConvTranspose
     AveragePool GlobalAveragePool MaxPool BatchNormalization LeakyRelu PRelu Clip Pow Softmax Flatten Reshape Squeeze Unsqueeze Transpose
-    Expand Concat Split Slice Gather Pad ReduceSum ReduceMean""".split()}  # fmt: skip
+    Expand Concat Split Slice Gather Pad ReduceSum ReduceMean"""
 IGNORED = {"ratio", "seed", "momentum"}  # attributes of training
 HARMLESS = {
     "spatial": 1,
@@ -428,10 +428,13 @@ class Reader:
 
         def setting(name: str, place: int, default: Any = None) -> Any:
             """A list that older operator sets give as an attribute, later ones as an input."""
-            given = take(name, None)
-            if given is None and place < len(xs) and xs[place] is not None:
-                given = np.asarray(needed(known[place])).tolist()
-            return default if given is None else given
+            value = take(name, None)
+            value = given(place) if value is None else value
+            return default if value is None else value.tolist() if isinstance(value, np.ndarray) else value
+
+        def given(place: int) -> Any:
+            """A constant input, or None where it is left out."""
+            return needed(known[place]) if place < len(xs) and xs[place] is not None else None
 
         x = xs[0] if xs and xs[0] is not None else Value((), constant=np.zeros(()))
         rank = len(x.shape)
@@ -448,7 +451,7 @@ class Reader:
                     )
                 ]
             case "Identity" | "Dropout":
-                if len(known) > 2 and np.any(needed(known[2])):
+                if np.any(given(2) or False):
                     raise Unreadable("it is in training mode")
                 return [x]
             case "Cast":
@@ -497,7 +500,7 @@ class Reader:
             case "MatMul":
                 return [self.product(x, needed(xs[1]))]
             case "Conv" | "ConvTranspose":
-                weights, bias, group = needed(known[1]), known[2] if len(xs) > 2 else None, take("group", 1)
+                weights, bias, group = needed(known[1]), given(2), take("group", 1)
                 if tuple(take("kernel_shape", weights.shape[2:])) != weights.shape[2:]:
                     raise Unreadable("kernel_shape is not the shape of the weights")
                 if kind == "ConvTranspose":
@@ -510,7 +513,8 @@ class Reader:
             case "MaxPool":
                 return [self.pooled(x)]
             case "BatchNormalization":
-                return [self.normalised(x, *(needed(k) for k in known[1:5]), take("epsilon", 1e-5))]
+                scale, shift, mean, variance = (needed(k) for k in known[1:5])
+                return [self.normalised(x, scale, shift, mean, variance, take("epsilon", float(np.float32(1e-5))))]
             case "LeakyRelu":
                 return [self.function("leaky_relu", x, parameters=(float(take("alpha", float(np.float32(0.01)))),))]
             case "PRelu" if needed(known[1]).size and np.ptp(needed(known[1]).astype(np.float64)) == 0:
@@ -538,9 +542,8 @@ class Reader:
                 return [self.shaped(x, (math.prod(x.shape[:axis]), math.prod(x.shape[axis:])))]
             case "Reshape":
                 keep = take("allowzero", 0)
-                shape = [x.shape[i] if n == 0 and not keep else n for i, n in enumerate(setting("shape", 1))]
-                rest = -math.prod(shape)
-                return [self.shaped(x, [x.size // rest if n == -1 else n for n in shape])]
+                wanted = [x.shape[i] if n == 0 and not keep else n for i, n in enumerate(setting("shape", 1))]
+                return [self.shaped(x, [-x.size // math.prod(wanted) if n == -1 else n for n in wanted])]
             case "Squeeze":
                 axes = {a % rank for a in setting("axes", 1, [a for a, n in enumerate(x.shape) if n == 1])}
                 return [self.shaped(x, [n for a, n in enumerate(x.shape) if a not in axes])]
@@ -575,24 +578,23 @@ class Reader:
                 axis, places = take("axis", 0), needed(known[1]).astype(np.int64)
                 return [self.move(lambda a, _: np.take(a, places, axis=axis), x)]
             case "Pad":
-                mode, blank = take("mode", b"constant").decode(), np.asarray(setting("value", 2, 0.0)).item()
+                mode, blank = (
+                    {b"constant": "constant", b"reflect": "reflect", b"edge": "edge"}[take("mode", b"constant")],
+                    np.asarray(setting("value", 2, 0.0)).item(),
+                )
                 pads, axes = setting("pads", 1), setting("axes", 3, list(range(rank)))
                 widths = [(0, 0)] * rank
                 for axis, a, b in zip(axes, pads[: len(axes)], pads[len(axes) :], strict=True):
                     widths[axis] = (a, b)
                 more = lambda blank: {"constant_values": blank} if mode == "constant" else {}  # noqa: E731
-                return [self.move(lambda a, blank: np.pad(a, widths, mode, **more(blank)), x, blank=blank)]  # type: ignore[call-overload]
+                return [self.move(lambda a, blank: np.pad(a, widths, mode, **more(blank)), x, blank=blank)]
             case "ReduceSum" | "ReduceMean":
-                axes, keep = setting("axes", 1), take("keepdims", 1)
-                if not axes and take("noop_with_empty_axes", 0):
+                over, keep = setting("axes", 1), take("keepdims", 1)
+                if not over and take("noop_with_empty_axes", 0):
                     return [x]
-                axes = list(range(rank)) if not axes else axes
-                y = self.summed(x, axes, bool(keep))
-                return [
-                    self.binary("Div", y, constant(np.full((), x.size // max(1, y.size))))
-                    if kind == "ReduceMean"
-                    else y
-                ]
+                y = self.summed(x, over or list(range(rank)), bool(keep))
+                count = constant(np.full((), x.size // max(1, y.size)))
+                return [self.binary("Div", y, count) if kind == "ReduceMean" else y]
             case _ if kind in FUNCTIONS:
                 return [self.function(FUNCTIONS[kind], x)]
         raise Unreadable("this operator is not supported")
@@ -638,7 +640,7 @@ def read_network(data: bytes, network: str, nodes: list[Node], start: int) -> Ne
     reader = Reader(
         network, nodes, start, max([o.version for o in model.opset_import if o.domain in ("", "ai.onnx")], default=1)
     )
-    unknown = {n.op_type for n in graph.node} - OPERATORS
+    unknown = {n.op_type for n in graph.node} - {*FUNCTIONS, *OPERATORS.split()}
     if unknown or any(n.domain not in ("", "ai.onnx") for n in graph.node) or len(graph.sparse_initializer):
         raise Unreadable(
             f"network {network} uses operators that are not supported: {', '.join(sorted(unknown)) or 'of other domains'}"

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from .arithmetic import Unreadable
+from holdfast_check.arithmetic import Unreadable
 
 Row = tuple[
     tuple[tuple[int, Fraction], ...], Fraction, bool

@@ -12,10 +12,10 @@ from fractions import Fraction
 
 import numpy as np
 
-from .arithmetic import Unreadable
-from .linear import Dense, Gather
-from .network import Node, doubtful, enclosed, read_network, tidy
-from .property import Property, Region
+from holdfast_check.arithmetic import Unreadable
+from holdfast_check.linear import Dense, Gather
+from holdfast_check.network import Node, doubtful, enclosed, read_network, tidy
+from holdfast_check.property import Property, Region
 
 
 @dataclass(frozen=True, eq=False)
