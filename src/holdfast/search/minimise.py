@@ -89,7 +89,10 @@ class Proof:
         return 0
 
     def finish(self, attempt: Attempt, batch: int, expired: Callable[[], bool]) -> tuple[int, int]:
-        """Everything is proved: make the tree smaller and write it; returns how many leaves there were and are."""
+        """Everything is proved: make the tree smaller and write it; returns how many leaves there were and are.
+
+        ``attempt`` uses the narrowest ranges of a region: cases proved on wider ones stay as they are.
+        """
         if self._events is None:
             return self.writer.leaves, self.writer.leaves
         tree = _Tree(self._events)
@@ -108,6 +111,9 @@ class _Tree:
         self._what = {e.node: e for e in events if e.kind is not Kind.ROOT}
         latest = {(e.place, e.case): e for e in events if e.kind is Kind.ROOT}
         self._roots = {e.node: e for e in latest.values()}
+        self._passes: dict[int, float] = {}
+        for root in latest.values():
+            self._passes[root.place] = max(root.at, self._passes.get(root.place, 0.0))
         self._parent = {child: e.node for e in events if e.kind is Kind.NEURON for child in (e.first, e.first + 1)}
         self._number: dict[int, int] = {}
 
@@ -183,7 +189,7 @@ class _Tree:
                 return None
             upper = below != event.first
             ends.append((event.place, event.at if upper else -float("inf"), float("inf") if upper else event.at))
-        if above not in self._roots:
-            return None
         root = self._roots[above]
+        if root.at < self._passes[root.place]:
+            return None
         return Trial(root.place, root.case, tuple(ends[::-1]), leaf._replace(multipliers=leaf.multipliers[:-1]))
