@@ -75,13 +75,13 @@ def check(options: argparse.Namespace) -> str:
         query = join(prop, models)
         if certificate.header["semantics"] == "float32" and query.obstacle:
             raise Invalid(f"float32 executions are not covered: {query.obstacle}")
-        said = decide(query, certificate, deadline, options.quiet, sum(map(len, models.values())))
+        said = decide(query, certificate, deadline, options.quiet)
     return (
         f"{certificate.header['claim']} ({certificate.header['semantics']}): {said}, {time.monotonic() - begin:.1f} s"
     )
 
 
-def decide(query: Query, certificate: Certificate, deadline: float, quiet: bool, bytes_of_models: int) -> str:
+def decide(query: Query, certificate: Certificate, deadline: float, quiet: bool) -> str:
     def report(line: str) -> None:
         if not quiet:
             print(line, file=sys.stderr)
@@ -93,10 +93,10 @@ def decide(query: Query, certificate: Certificate, deadline: float, quiet: bool,
         return "the input is a counterexample"
     from holdfast_check.proof import prove
 
-    need = 2 * certificate.size + 6 * bytes_of_models + 300 * sum(node.size for node in query.nodes)
-    report(f"{len(certificate.records)} records, {len(query.regions)} regions, about {200 + (need >> 20)} MiB")
     figures = prove(query, certificate, deadline=deadline, report=report)
-    return f"{figures.leaves} leaves, {figures.records} records"
+    if not query.regions:
+        return "the property has no region, so that there is nothing to refute"
+    return f"{figures.leaves} leaves, {figures.records} records, {figures.memory:.0f} MiB"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

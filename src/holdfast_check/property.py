@@ -25,16 +25,8 @@ Row = tuple[
 Bound = tuple[int, bool, Fraction]  # input, whether it is an upper bound, value
 Conjunction = tuple[list[Bound], list[Row]]
 Expression = tuple[dict[int, Fraction], Fraction]
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?")
-REVERSED = {
-    "<=": "<",
-    "<": "<=",
-    ">=": ">",
-    ">": ">=",
-    "=": "!=",
-    "==": "!=",
-    "!=": "=",
-}  # the negation of a comparison
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
+NEGATION = {"<=": ">", "<": ">=", ">=": "<", ">": "<=", "=": "!=", "==": "!=", "!=": "="}
 LIMIT = 30_000_000  # bounds of all conjunctions together
 
 
@@ -146,9 +138,9 @@ class Reader:
         if head in ("and", "or"):
             members = [self.formula(w, true) for w in rest]
             return conjunction(members) if (head == "and") == true else list(itertools.chain(*members))
-        if head not in REVERSED or len(rest) != 2:
+        if head not in NEGATION or len(rest) != 2:
             raise Unreadable(f"{shown(words)} is not a formula of and, or, not and comparisons")
-        head = head if true else REVERSED[head]
+        head = head if true else NEGATION[head]
         a, b = rest if head in ("<=", "<", "=", "==", "!=") else rest[::-1]
         if head in ("=", "=="):
             return conjunction([self.atom(a, b, False), self.atom(b, a, False)])

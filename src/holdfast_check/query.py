@@ -15,7 +15,7 @@ import numpy as np
 from holdfast_check.arithmetic import Unreadable
 from holdfast_check.linear import Dense, Gather
 from holdfast_check.network import Node, doubtful, enclosed, read_network, tidy
-from holdfast_check.property import Property, Region
+from holdfast_check.property import Property, Region, Row
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +28,8 @@ class Query:
     strict: np.ndarray
     regions: tuple[Region, ...]
     names: tuple[tuple[str, int], ...]  # input tensors as a witness names them, and their sizes
+    rows: tuple[Row, ...]  # exact; a variable is the element of node `output` - 1 at its place in `used`
+    used: tuple[int, ...]
     obstacle: str  # why float32 executions cannot be covered, or ""
 
 
@@ -76,4 +78,4 @@ def join(prop: Property, files: Mapping[str, bytes]) -> Query:
     margins = doubtful(Dense(weights=weights, bias=bias, terms=most[0], back=most[1]), radius, spread)
     nodes.append(Node("linear", (len(nodes) - 1,), len(prop.rows), linear=margins, rounds=False))
     strict = np.array([s for _, _, s in prop.rows], dtype=bool)
-    return Query(tuple(nodes), len(nodes) - 1, inputs, strict, prop.regions, tuple(names), obstacle)
+    return Query(tuple(nodes), len(nodes) - 1, inputs, strict, prop.regions, tuple(names), prop.rows, tuple(used), obstacle)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -22,7 +22,7 @@ from holdfast_check.network import Node
 from holdfast_check.property import NUMBER, enclosing
 from holdfast_check.query import Query
 
-HEXADECIMAL = re.compile(r"([+-]?)0[xX]([0-9a-fA-F]*)\.?([0-9a-fA-F]*)(?:[pP]([+-]?\d{1,4}))?")
+HEXADECIMAL = re.compile(r"([+-]?)0[xX]([0-9a-fA-F]*)\.?([0-9a-fA-F]*)(?:[pP]([+-]?\d{1,4}))?", re.ASCII)
 PRODUCTS = 10**8  # beyond it balls of many bits would take minutes
 
 
@@ -35,6 +35,10 @@ def number(text: str) -> Fraction:
         raise Invalid(f"the witness holds {text[:40]!r}, which is not a number")
     value = int(match[2] + match[3], 16) * Fraction(2) ** (int(match[4] or 0) - 4 * len(match[3]))
     return -value if match[1] == "-" else value
+
+
+def ball(q: Fraction) -> arb:
+    return arb(fmpq(q.numerator, q.denominator))
 
 
 def function(node: Node, x: arb) -> arb:
@@ -66,17 +70,16 @@ def function(node: Node, x: arb) -> arb:
     raise Invalid(f"the function {node.kind} cannot be evaluated exactly")
 
 
-def balls(nodes: Sequence[Node], point: Sequence[Fraction], deadline: float) -> np.ndarray:
+def balls(nodes: Sequence[Node], point: Sequence[Fraction], tick: Callable[[], None]) -> np.ndarray:
     """The values of the last node at the point, in the precision set."""
     values: list[np.ndarray] = []
     lift = np.frompyfunc(arb, 1, 1)
     for node in nodes:
-        if time.monotonic() > deadline:
-            raise Limit("time: the witness was being evaluated")
+        tick()
         xs = [values[i] for i in node.inputs]
         if node.kind == "input":
             flat = point[node.start : node.start + node.size]
-            value = np.array([[arb(fmpq(q.numerator, q.denominator)) for q in flat]], dtype=object)
+            value = np.array([[ball(q) for q in flat]], dtype=object)
         elif node.linear is not None:
             doubt = node.linear.doubt
             value = node.linear.mapped(lift).apply(xs) + lift(
@@ -114,12 +117,18 @@ def satisfied(query: Query, certificate: Certificate, *, deadline: float) -> Non
     if not cases:
         raise Invalid("the witness lies in no region of the property")
 
+    def tick() -> None:
+        if time.monotonic() > deadline:
+            raise Limit("the time ran out while the witness was evaluated")
+
     def proved(below: np.ndarray, at_most: np.ndarray) -> bool:
         holds = np.where(query.strict, below, at_most)
         return any(all(holds[row] for row in case) for case in cases)
 
     ends = [np.array([[enclosing(x, side) for x in point]]) for side in (False, True)]
-    top = forward(graph_of(query.nodes, query.inputs, float32), (ends[0], ends[1]), {}).upper[query.output][0]
+    with np.errstate(all="ignore"):
+        graph = graph_of(query.nodes, query.inputs, float32, tick)
+        top = forward(graph, (ends[0], ends[1]), {}).upper[query.output][0]
     if proved(top < 0, top <= 0):
         return
     if float32:
@@ -128,11 +137,8 @@ def satisfied(query: Query, certificate: Certificate, *, deadline: float) -> Non
         raise Invalid("the witness is undecided in float64, and the network is too large for more bits")
     for bits in (128, 1024, 8192):
         with ctx.workprec(bits):
-            margins = balls(query.nodes, point, deadline)
-            if proved(
-                *(np.array([bool(test(arb(m))) for m in margins]) for test in (lambda m: m < 0, lambda m: m <= 0))
-            ):
+            found = dict(zip(query.used, map(arb, balls(query.nodes[:-1], point, tick)), strict=True))
+            margins = [sum((ball(w) * found[v] for v, w in terms), ball(c)) for terms, c, _ in query.rows]
+            if proved(np.array([bool(m < 0) for m in margins]), np.array([bool(m <= 0) for m in margins])):
                 return
-            if not any(m.rad() > 0 for m in map(arb, margins)):
-                break  # exact
     raise Invalid("the witness does not satisfy all rows of a case")
