@@ -192,6 +192,7 @@ def test_unknown_exponents_say_nothing():
 
 def test_bent_is_where_a_function_is_not_linear():
     low, high = np.array([[-2.0, -1.0, 0.0, 3.0, 1.0]]), np.array([[-1.0, 1.0, 1.0, 4.0, 1.0]])
-    expected = {"relu": [0, 1, 0, 0, 0], "clip": [0, 1, 0, 0, 0], "step": [0, 1, 1, 0, 0], "tanh": [1, 1, 1, 1, 0]}
+    expected = {"relu": [0, 1, 0, 0, 0], "clip": [0, 0, 0, 0, 0], "step": [0, 1, 1, 0, 0], "tanh": [1, 1, 1, 1, 0]}
     for kind, values in expected.items():
         assert bent(Node(kind, (0,), 5, parameters=KINDS[kind]), [low], [high])[0].tolist() == [bool(v) for v in values]
+    assert bent(Node("clip", (0,), 5, parameters=(0.0, 3.5)), [low], [high])[0].tolist() == [False, True, False, True, False]

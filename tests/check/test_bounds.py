@@ -1,0 +1,273 @@
+"""Ranges and linear bounds of random networks against exact values (balls of 300 bits) and float32 executions; no tolerance."""
+
+import flint
+import numpy as np
+import pytest
+from flint import arb
+
+from holdfast_check.arithmetic import Limit, dot, plus
+from holdfast_check.bounds import forward, graph_of, least, narrow, substitute
+from holdfast_check.linear import Dense, Gather, Scale, Sum
+from holdfast_check.network import Node
+
+FUNCTIONS = {
+    "relu": (), "leaky_relu": (0.1,), "abs": (), "clip": (-1.0, 1.0), "step": (), "sigmoid": (), "tanh": (), "exp": (), "square": (), "power": (3.0,),
+    "softplus": (), "sin": (), "cos": (),
+}  # fmt: skip
+EXACT = {"relu", "abs", "clip", "step"}
+
+
+@pytest.fixture(autouse=True)
+def _arithmetic():
+    with np.errstate(all="ignore"):  # as `prove` does
+        yield
+    flint.ctx.prec = 53
+
+
+def dense(j: int, m: int, n: int, rng: np.random.Generator, scale: float = 1.0, doubt: float = 0.0) -> Node:
+    w, b = (rng.normal(size=s).astype(np.float32).astype(float) * scale / n**0.5 for s in ((m, n), m))
+    w[rng.uniform(size=w.shape) < 0.1] = 0
+    radii = Dense(weights=np.full((m, n), doubt), bias=np.full(m, doubt), terms=n, back=m) if doubt else None
+    return Node("linear", (j,), m, linear=Dense(weights=w, bias=b, terms=n, back=m, doubt=radii))
+
+
+def network(kinds: list[str], rng: np.random.Generator, width: int = 6, doubt: float = 0.0) -> list[Node]:
+    """Two inputs, joined; layers with sums of two branches; the last but one is a product; then three margins."""
+    nodes = [Node("input", (), 2, rounds=False), Node("input", (), 1, start=2, rounds=False)]
+    index = np.array([2, 0, 1, -1, 0])
+    nodes.append(Node("linear", (0, 1), 5, linear=Gather(sizes=(2, 1), index=index, back=2, exact=True, bias=np.array([0, 0, 0, 0.5, 0])), rounds=False))
+    nodes.append(dense(2, width, 5, rng, doubt=doubt))
+    for kind in kinds:
+        before = len(nodes) - 1
+        nodes.append(Node(kind, (before,), width, parameters=FUNCTIONS[kind], rounds=kind not in EXACT))
+        nodes.append(dense(before + 1, width, width, rng, 0.7, doubt))
+        nodes.append(Node("linear", (before + 2, before), width, linear=Sum(weights=np.array([1.0, -1.0]), terms=2)))
+        nodes.append(Node("linear", (before + 3,), width, linear=Scale(weights=rng.normal(size=width).astype(np.float32).astype(float))))
+    last = len(nodes) - 1
+    nodes.append(Node("product", (last, last - 1), width))
+    nodes.append(dense(last + 1, 3, width, rng))
+    return nodes
+
+
+def exact(nodes: list[Node], x: np.ndarray) -> list[list[arb]]:
+    """All values, from 300 bits; each weight at a random place of its uncertainty."""
+    flint.ctx.prec = 300
+    values: list[list[arb]] = []
+    pick = np.random.default_rng(0)
+    for node in nodes:
+        args = [values[j] for j in node.inputs]
+        if node.kind == "input":
+            values.append([arb(float(v)) for v in x[node.start : node.start + node.size]])
+        elif node.linear is not None:
+            matrices = [m[0] for m in node.linear.transpose(np.eye(node.size)[None])]
+            bias = np.zeros(node.size) if node.linear.bias is None else node.linear.bias
+            doubt = 0.0 if node.linear.doubt is None else float(node.linear.doubt.weights[0, 0])
+            values.append([
+                sum((arb(float(w)) * v + arb(doubt * float(pick.choice([-1, 1]))) * v * (doubt != 0) for m, a in zip(matrices, args, strict=True) for w, v in zip(m[e], a, strict=True)),
+                    arb(float(bias[e])) + doubt * float(pick.choice([-1, 1])))
+                for e in range(node.size)
+            ])  # fmt: skip
+        elif node.kind == "product":
+            values.append([a * b for a, b in zip(*args, strict=True)])
+        else:
+            values.append([ball(node, v) for v in args[0]])
+    return values
+
+
+def ball(node: Node, x: arb) -> arb:
+    low = node.parameters[0] if node.parameters else 0
+    match node.kind:
+        case "relu":
+            return x.max(arb(0))
+        case "leaky_relu":
+            return x if x > 0 else arb(low) * x
+        case "clip":
+            return x.max(arb(low)).min(arb(node.parameters[1]))
+        case "step":
+            return x.sgn()
+        case "square":
+            return x * x
+        case "power":
+            return x ** int(low)
+        case "sigmoid":
+            return 1 / (1 + (-x).exp())
+        case "softplus":
+            return (1 + x.exp()).log()
+    return abs(x) if node.kind == "abs" else getattr(x, node.kind)()
+
+
+def check(nodes: list[Node], box: tuple[np.ndarray, np.ndarray], evidence: bool, rng: np.random.Generator) -> None:
+    """Everything the graph says about boxes, at sampled places of each."""
+    graph = graph_of(tuple(nodes), 3, False, lambda: None)
+    ranges = forward(graph, box, {}, narrow)
+    assert not ranges.empty.any()
+    starts, batch = {}, len(box[0])
+    for j in (len(nodes) - 1, len(nodes) - 4, 3):
+        starts[j] = rng.normal(size=(batch, 1 if evidence else 4, nodes[j].size)) * (rng.uniform(size=(batch, 1, nodes[j].size)) < 0.7)
+    choices = {i: rng.integers(0, 256, (batch, n.size)).astype(float) for i, n in enumerate(nodes) if n.kind not in ("input", "linear")}
+    for i, values in choices.items():
+        if nodes[i].kind not in ("relu", "leaky_relu", "abs", "product"):
+            choices[i] = values / 128 - 1
+    a, c = substitute(graph, ranges, starts, choices if evidence else None)
+    bound = least(box, a, c)
+    assert np.isfinite(a).all() and np.isfinite(c).all()
+    for b in range(batch):
+        corners = [np.where(rng.uniform(size=3) < 0.5, box[0][b], box[1][b]) for _ in range(4)]
+        inside = [np.clip(box[0][b] + rng.uniform(size=3) * (box[1][b] - box[0][b]), box[0][b], box[1][b]) for _ in range(3)]
+        for x in (*corners, *inside):
+            values = exact(nodes, x)
+            for j in range(len(nodes)):
+                for e in range(nodes[j].size):
+                    assert not values[j][e] < arb(float(ranges.lower[j][b, e])), (j, e, nodes[j].kind)
+                    assert not values[j][e] > arb(float(ranges.upper[j][b, e])), (j, e, nodes[j].kind)
+            for r in range(a.shape[1]):
+                true = sum(arb(float(starts[j][b, r, e])) * values[j][e] for j in starts for e in range(nodes[j].size))
+                line = sum(arb(float(a[b, r, d])) * arb(float(x[d])) for d in range(3)) + arb(float(c[b, r]))
+                assert not true < line
+                assert not true < arb(float(bound[b, r]))
+
+
+@pytest.mark.parametrize("kind", FUNCTIONS)
+@pytest.mark.parametrize("evidence", [False, True])
+def test_bounds_hold(kind, evidence):
+    rng = np.random.default_rng(5)
+    nodes = network([kind, "relu"], rng)
+    centre, width = rng.normal(size=(5, 3)), np.array([0.0, 1e-9, 0.05, 0.5, 1.0])[:, None]
+    check(nodes, (centre - width, centre + width), evidence, rng)
+
+
+def test_uncertain_weights():
+    rng = np.random.default_rng(6)
+    nodes = network(["relu", "tanh"], rng, doubt=1e-3)
+    centre, width = rng.normal(size=(3, 3)), np.array([0.0, 0.05, 0.5])[:, None]
+    check(nodes, (centre - width, centre + width), False, rng)
+
+
+def test_a_box_without_width_has_values_known_to_rounding():
+    rng = np.random.default_rng(7)
+    nodes = network(["relu", "abs"], rng)
+    x = rng.normal(size=(1, 3))
+    ranges = forward(graph_of(tuple(nodes), 3, False, lambda: None), (x, x), {})
+    assert all(np.all(high - low < 1e-12) for low, high in zip(ranges.lower, ranges.upper, strict=True))
+
+
+def test_narrowing_is_worth_it_and_only_narrows():
+    rng = np.random.default_rng(8)
+    nodes = network(["relu", "relu", "relu"], rng)
+    graph = graph_of(tuple(nodes), 3, False, lambda: None)
+    box = -np.ones((2, 3)), np.ones((2, 3))
+    wide, tight = forward(graph, box, {}), forward(graph, box, {}, narrow)
+    assert all(np.all(a <= b) for a, b in zip(wide.lower, tight.lower, strict=True))
+    assert np.sum(tight.upper[-2] - tight.lower[-2]) < np.sum(wide.upper[-2] - wide.lower[-2])
+    known = {3: (wide.lower[3] + 0.5, wide.upper[3])}
+    assert np.all(forward(graph, box, known).lower[3] == known[3][0])
+
+
+def test_the_first_layer_is_not_narrowed():
+    w = Dense(weights=np.ones((2, 3)), terms=3, back=2)
+    nodes = (
+        Node("input", (), 3), Node("linear", (0,), 3, linear=Scale(weights=np.full(3, 2.0))), Node("linear", (1,), 2, linear=w), Node("relu", (2,), 2),
+        Node("linear", (3,), 2, linear=Dense(weights=np.ones((2, 2)), terms=2, back=2)), Node("relu", (4,), 2), Node("relu", (5,), 2),
+    )  # fmt: skip
+    assert graph_of(nodes, 3, False, lambda: None).loose == {4, 5}
+
+
+def test_infinite_ranges_prove_nothing():
+    rng = np.random.default_rng(9)
+    nodes = network(["exp", "exp", "exp"], rng)
+    graph = graph_of(tuple(nodes), 3, False, lambda: None)
+    box = np.full((1, 3), -1e3), np.full((1, 3), 1e3)
+    ranges = forward(graph, box, {}, narrow)
+    assert not any(np.isnan(v).any() for v in (*ranges.lower, *ranges.upper)) and not ranges.empty.any()
+    bound = least(box, *substitute(graph, ranges, {len(nodes) - 1: np.eye(3)[None]}))
+    assert not (bound > -1e300).any()
+
+
+def test_empty_ranges_are_seen_box_by_box():
+    rng = np.random.default_rng(10)
+    nodes = network(["relu"], rng)
+    graph = graph_of(tuple(nodes), 3, False, lambda: None)
+    box = np.zeros((3, 3)), np.ones((3, 3))
+    free = forward(graph, box, {})
+    low, high = free.lower[3].copy(), free.upper[3].copy()
+    low[1, 2] = high[1, 2] + 1
+    assert forward(graph, box, {3: (low, high)}).empty.tolist() == [False, True, False]
+    box[0][2, 1] = 2.0
+    assert forward(graph, box, {}).empty.tolist() == [False, False, True]
+
+
+@pytest.mark.parametrize("kind", ["relu", "leaky_relu", "abs", "tanh", "sigmoid", "exp"])
+def test_float32_executions_stay_inside(kind):
+    """Sums in several orders, the intermediate results rounded to float32; ranges and margins hold for all of them."""
+    rng = np.random.default_rng(11)
+    nodes = network([kind, kind], rng)
+    graph = graph_of(tuple(nodes), 3, True, lambda: None)
+    centre = rng.normal(size=(1, 3)).astype(np.float32).astype(float)
+    box = centre - 2.0**-10, centre + 2.0**-10
+    ranges = forward(graph, box, {}, narrow)
+    start = {len(nodes) - 1: np.concatenate([np.eye(3), -np.eye(3)])[None]}
+    a, c = substitute(graph, ranges, start)
+    bound = least(box, a, c)
+    real = least(box, *substitute(g := graph_of(tuple(nodes), 3, False, lambda: None), forward(g, box, {}, narrow), start))
+    assert np.all(bound < real) and np.all(real - bound < 1e-2)
+    for _ in range(100):
+        x = np.clip((centre[0] + rng.uniform(-1, 1, 3) * 2.0**-10).astype(np.float32), *(end[0].astype(np.float32) for end in box))
+        values = execution(nodes, x, rng)
+        for j in range(len(nodes)):
+            assert np.all(values[j] >= ranges.lower[j][0]) and np.all(values[j] <= ranges.upper[j][0])
+        rows = np.concatenate([values[-1], -values[-1]]).astype(float)
+        assert np.all(rows >= bound[0]) and np.all(rows >= (a[0] @ x.astype(float) + c[0]) - 1e-14)
+
+
+def execution(nodes: list[Node], x: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+    values: list[np.ndarray] = []
+    for node in nodes:
+        args = [values[j] for j in node.inputs]
+        if node.kind == "input":
+            value = x[node.start : node.start + node.size]
+        elif isinstance(node.linear, Dense):
+            order, value = rng.permutation(len(args[0])), np.zeros(node.size, np.float32)
+            for k in order:
+                value = value + node.linear.weights[:, k].astype(np.float32) * args[0][k]
+            value = value + node.linear.bias.astype(np.float32)
+        elif node.linear is not None:
+            value = node.linear.apply([a.astype(float)[None] for a in args])[0] + (0 if node.linear.bias is None else node.linear.bias)
+        elif node.kind == "product":
+            value = args[0] * args[1]
+        else:
+            alpha = np.float32(0.1)  # the parameter is the float64 0.1; its float32 is within the 2 u
+            value = {"relu": lambda z: np.maximum(z, 0), "leaky_relu": lambda z: np.where(z > 0, z, alpha * z), "abs": np.abs, "tanh": np.tanh,
+                     "sigmoid": lambda z: 1 / (1 + np.exp(-z)), "exp": np.exp}[node.kind](args[0])  # fmt: skip
+        values.append(np.asarray(value, np.float32))
+    return values
+
+
+def test_float32_overflow_says_nothing():
+    w = Dense(weights=np.full((1, 1), 1e30), bias=np.zeros(1), terms=1, back=1)
+    nodes = (Node("input", (), 1, rounds=False), Node("linear", (0,), 1, linear=w), Node("linear", (1,), 1, linear=w))
+    ranges = forward(graph_of(nodes, 1, True, lambda: None), (np.ones((1, 1)), np.ones((1, 1))), {})
+    assert np.isfinite(ranges.lower[1]).all() and ranges.lower[2].item() == -np.inf and ranges.upper[2].item() == np.inf
+    ranges = forward(graph_of(nodes, 1, False, lambda: None), (np.ones((1, 1)), np.ones((1, 1))), {})
+    assert np.isfinite(ranges.lower[2]).all()
+
+
+def test_time_is_asked_for():
+    def stop() -> None:
+        raise Limit("now")
+
+    nodes = (Node("input", (), 1, rounds=False),)
+    graph = graph_of(nodes, 1, False, stop)
+    with pytest.raises(Limit):
+        substitute(graph, forward(graph, (np.zeros((1, 1)), np.ones((1, 1))), {}), {0: np.ones((1, 1, 1))})
+
+
+def test_sums_are_rounded_down():
+    rng = np.random.default_rng(12)
+    a, b = rng.normal(size=(2, 1000)) * 10.0 ** rng.integers(-300, 300, (2, 1000))
+    found = plus(a, b)
+    for x, y, z in zip(a.tolist(), b.tolist(), found.tolist(), strict=True):
+        flint.ctx.prec = 3000
+        assert arb(z) <= arb(x) + arb(y)
+    rows, one, many = rng.normal(size=(4, 3, 5)), rng.normal(size=(1, 5)), rng.normal(size=(4, 5))
+    assert np.allclose(dot(rows, one), rows @ one[0])
+    assert np.allclose(dot(rows, many), np.einsum("brm,bm->br", rows, many)) and np.allclose(dot(rows[:, :1], many), np.einsum("brm,bm->br", rows[:, :1], many))
