@@ -32,6 +32,15 @@ class Question:
     false: Path
 
 
+def asked(folder: Path, *, neurons: bool = False, activation: str = "Relu") -> Question:
+    """A question that takes some dozens of sub-problems, whatever is split."""
+    if not neurons:
+        return question(folder, 3, activation=activation)
+    if activation == "Relu":
+        return question(folder, 5, inputs=4, widths=(12, 12), radius=0.6)
+    return question(folder, 3, inputs=4, activation=activation, radius=0.8)
+
+
 def question(
     folder: Path, seed: int, *, inputs: int = 3, widths: tuple[int, ...] = (10, 10), activation: str = "Relu", radius: float = 1.0,
     margin: float = 0.05,
@@ -60,7 +69,9 @@ def question(
     network = folder / "net.onnx"
     network.write_bytes(helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString())
     x = rng.uniform(-radius, radius, (40000, inputs))
-    function = {"Relu": lambda z: np.maximum(z, 0), "Sigmoid": lambda z: 1 / (1 + np.exp(-z)), "Tanh": np.tanh}[activation]
+    function = {"Relu": lambda z: np.maximum(z, 0), "Sigmoid": lambda z: 1 / (1 + np.exp(-z)), "Tanh": np.tanh}[
+        activation
+    ]
     for w, b in arrays[:-1]:
         x = function(x @ w.T + b)
     y = x @ arrays[-1][0].T + arrays[-1][1]
@@ -69,7 +80,9 @@ def question(
     both = float((y[:, 0] + y[:, 1]).min())
     files = {}
     for word, shift in (("true", -margin * span), ("false", 0.1 * span)):
-        lines = [f"(declare-const X_{i} Real)" for i in range(inputs)] + [f"(declare-const Y_{i} Real)" for i in range(2)]
+        lines = [f"(declare-const X_{i} Real)" for i in range(inputs)] + [
+            f"(declare-const Y_{i} Real)" for i in range(2)
+        ]
         lines += [f"(assert (>= X_{i} {-radius:.6f}))\n(assert (<= X_{i} {radius:.6f}))" for i in range(inputs)]
         lines.append(
             f"(assert (or (and (<= Y_0 {low[0] + shift:.6f}))"
@@ -96,7 +109,12 @@ def certify(
         if not attack:
             patch.setattr(VERIFY, "_attack", lambda *arguments, **options: None)
         return VERIFY.verify(
-            load_model(network), load_property(prop), timeout=60.0, workers=1, semantics=semantics, certificate=certificate
+            load_model(network),
+            load_property(prop),
+            timeout=60.0,
+            workers=1,
+            semantics=semantics,
+            certificate=certificate,
         )
 
 
