@@ -425,13 +425,14 @@ def member_order(a: Archive, rng: np.random.Generator) -> Archive:
     return a
 
 
+KEYS = ("format", "version", "claim", "semantics", "networks", "property", "mode", "producer", "witness")
 MUTATIONS: dict[str, Mutation] = {
+    **{key: header_value(key) for key in KEYS},
     "header shape": header_shape, "table entry": table_entry, "table order": table_order,
     **{name: column(name) for name, _ in COLUMNS},
     "drop record": drop_record, "drop last records": drop_last_records, "repeat record": repeat_record, "order": swap_records,
     "early leaf": early_leaf, "multiplier": evidence("multiplier"), "unit": evidence("unit"), "line": evidence("line"),
     "evidence length": evidence_length, "range head": range_head, "range element": range_element, "range slopes": range_slopes,
-    "range head": "a block of another region or pass is not applied: bounds only get wider",
     "range block": range_block, "end": end_value, "drop member": drop_member, "more members": more_members,
     "flipped byte": flipped_byte, "cut": cut, "stale digest": stale_digest, "member order": member_order,
 }  # fmt: skip
