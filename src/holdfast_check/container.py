@@ -82,7 +82,7 @@ class Certificate:
                 raise Invalid(f"{name} has a wrong length")
             unit = np.frombuffer(data[first:second], "u1").reshape(2 * m, units)
             line = np.frombuffer(data[second:], "<f4").reshape(2 * m, lines)
-            yield Block(*head[:3], np.frombuffer(data[16:first], "<u4"), unit, line)
+            yield Block(head[0], head[1], head[2], np.frombuffer(data[16:first], "<u4"), unit, line)
 
     def member(self, name: str) -> bytes:
         return unpacked(self.archive, name, self.digests[name])
@@ -139,7 +139,7 @@ def is_digest(value: Any) -> bool:
 
 def checked_header(header: dict[str, Any]) -> dict[str, Any]:
     """The header if it has exactly the keys and types of section 2."""
-    claim = (header.get("claim"), header.get("mode", ""))
+    claim: Any = (header.get("claim"), header.get("mode", ""))
     if (
         header.get("format") != "holdfast-certificate"
         or type(header.get("version")) is not int

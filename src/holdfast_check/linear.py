@@ -110,38 +110,46 @@ class Gather(Linear):
         return [carried[:, :, end - size : end] for size, end in zip(self.sizes, ends, strict=True)]
 
 
+@dataclass(frozen=True)
+class Geometry:
+    """Of a convolution; `out`: the spatial axes of its result."""
+
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    pads: tuple[tuple[int, int], ...]
+    out: tuple[int, ...]
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Convolution(Linear):
     """weights (K, G, O, I): kernel positions in row-major order, groups, channels of a group of y and of x."""
 
     weights: np.ndarray
     shape: tuple[int, ...]  # of x: channels and spatial axes
-    out: tuple[int, ...]  # spatial axes of y
     kernel: tuple[int, ...]
-    strides: tuple[int, ...]
-    dilations: tuple[int, ...]
-    pads: tuple[tuple[int, int], ...]
+    geometry: Geometry
 
     def _padded(self, batch: int, kind: np.dtype) -> tuple[np.ndarray, np.ndarray]:
         """A zero array with room for the padding, and the view of its inside."""
         room = np.zeros(
-            (batch, self.shape[0], *(n + a + b for n, (a, b) in zip(self.shape[1:], self.pads, strict=True))), kind
+            (batch, self.shape[0], *(n + a + b for n, (a, b) in zip(self.shape[1:], self.geometry.pads, strict=True))),
+            kind,
         )
-        inside = (slice(a, a + n) for n, (a, _) in zip(self.shape[1:], self.pads, strict=True))
+        inside = (slice(a, a + n) for n, (a, _) in zip(self.shape[1:], self.geometry.pads, strict=True))
         return room, room[(slice(None), slice(None), *inside)]
 
     def _positions(self) -> Iterator[tuple[int, tuple[slice, ...]]]:
         """For each kernel position: its number, and the places of the padded x that meet it, one for each element of y."""
         for k, offset in enumerate(np.ndindex(*self.kernel)):
-            starts = [o * d for o, d in zip(offset, self.dilations, strict=True)]
-            spans = zip(starts, self.strides, self.out, strict=True)
+            starts = [o * d for o, d in zip(offset, self.geometry.dilations, strict=True)]
+            spans = zip(starts, self.geometry.strides, self.geometry.out, strict=True)
             yield k, (slice(None), slice(None), *(slice(a, a + s * (n - 1) + 1, s) for a, s, n in spans))
 
     def apply(self, xs: Sequence[np.ndarray]) -> np.ndarray:
         batch, (_, groups, wide, deep) = len(xs[0]), self.weights.shape
         room, inside = self._padded(batch, xs[0].dtype)
         inside[...] = xs[0].reshape(inside.shape)
-        y = np.zeros((batch, groups, wide, int(np.prod(self.out))), np.result_type(xs[0], self.weights))
+        y = np.zeros((batch, groups, wide, int(np.prod(self.geometry.out))), np.result_type(xs[0], self.weights))
         for k, places in self._positions():
             y += self.weights[k] @ room[places].reshape(batch, groups, deep, -1)
         return y.reshape(batch, -1)
@@ -151,5 +159,5 @@ class Convolution(Linear):
         room, inside = self._padded(batch, np.result_type(rows, self.weights))
         y = rows.reshape(batch, groups, wide, -1)
         for k, places in self._positions():
-            room[places] += (np.swapaxes(self.weights[k], 1, 2) @ y).reshape(batch, self.shape[0], *self.out)
+            room[places] += (np.swapaxes(self.weights[k], 1, 2) @ y).reshape(batch, self.shape[0], *self.geometry.out)
         return [inside.reshape(*rows.shape[:2], -1)]

@@ -236,8 +236,8 @@ def regions(conjunctions: Sequence[Conjunction], inputs: int) -> tuple[tuple[Row
     found = []
     for box, cases in boxes.items():
         low, high = (tuple(q for q in half if q is not None) for half in (box[:inputs], box[inputs:]))
-        lower, upper = (np.array([enclosing(q, side) for q in half]) for half, side in ((low, False), (high, True)))
-        found.append(Region(lower, upper, low, high, tuple(cases)))
+        arrays = np.array([enclosing(q, False) for q in low]), np.array([enclosing(q, True) for q in high])
+        found.append(Region(*arrays, low, high, tuple(cases)))
     return tuple(numbers), tuple(found)
 
 

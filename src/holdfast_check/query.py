@@ -13,8 +13,10 @@ from fractions import Fraction
 import numpy as np
 
 from holdfast_check.arithmetic import Unreadable
+from holdfast_check.constants import enclosed, tidy
 from holdfast_check.linear import Dense, Gather
-from holdfast_check.network import Node, doubtful, enclosed, read_network, tidy
+from holdfast_check.network import Node, counts, doubtful
+from holdfast_check.operators import read_network
 from holdfast_check.property import Property, Region, Row
 
 
@@ -74,8 +76,10 @@ def join(prop: Property, files: Mapping[str, bytes]) -> Query:
             matrix[number, columns[v]] = c
     weights, radius = enclosed(tidy(matrix))
     bias, spread = enclosed(tidy(np.array([c for _, c, _ in prop.rows], dtype=object)))
-    most = [int(np.count_nonzero(weights, axis=axis).max(initial=1)) for axis in (1, 0)]
-    margins = doubtful(Dense(weights=weights, bias=bias, terms=most[0], back=most[1]), radius, spread)
+    terms, back = counts(weights, 1, 0)
+    margins = doubtful(Dense(weights=weights, bias=bias, terms=terms, back=back), radius, spread)
     nodes.append(Node("linear", (len(nodes) - 1,), len(prop.rows), linear=margins, rounds=False))
     strict = np.array([s for _, _, s in prop.rows], dtype=bool)
-    return Query(tuple(nodes), len(nodes) - 1, inputs, strict, prop.regions, tuple(names), prop.rows, tuple(used), obstacle)
+    return Query(
+        tuple(nodes), len(nodes) - 1, inputs, strict, prop.regions, tuple(names), prop.rows, tuple(used), obstacle
+    )

@@ -13,10 +13,11 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 import numpy as np
-from flint import arb, ctx, fmpq
+from flint import arb, ctx
 
 from holdfast_check.arithmetic import Invalid, Limit
 from holdfast_check.bounds import forward, graph_of
+from holdfast_check.constants import ball
 from holdfast_check.container import Certificate
 from holdfast_check.network import Node
 from holdfast_check.property import NUMBER, enclosing
@@ -35,10 +36,6 @@ def number(text: str) -> Fraction:
         raise Invalid(f"the witness holds {text[:40]!r}, which is not a number")
     value = int(match[2] + match[3], 16) * Fraction(2) ** (int(match[4] or 0) - 4 * len(match[3]))
     return -value if match[1] == "-" else value
-
-
-def ball(q: Fraction) -> arb:
-    return arb(fmpq(q.numerator, q.denominator))
 
 
 def function(node: Node, x: arb) -> arb:

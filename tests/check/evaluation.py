@@ -9,7 +9,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from holdfast_check.network import Node, read_network
+from holdfast_check.network import Node
+from holdfast_check.operators import read_network
 
 FUNCTIONS = {
     "relu": lambda z: np.maximum(z, 0),
@@ -111,7 +112,10 @@ def dense_model(seed: int = 0, widths=(2, 6, 1)) -> bytes:
     rng = np.random.default_rng(seed)
     steps, constants, last = [], {}, "x"
     for k, (n, m) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
-        constants |= {f"w{k}": rng.normal(size=(m, n)).astype(np.float32), f"b{k}": rng.normal(size=m).astype(np.float32)}
+        constants |= {
+            f"w{k}": rng.normal(size=(m, n)).astype(np.float32),
+            f"b{k}": rng.normal(size=m).astype(np.float32),
+        }
         out = "y" if k == len(widths) - 2 else f"z{k}"
         steps.append(("Gemm", [last, f"w{k}", f"b{k}"], [out], {"transB": 1, "name": f"layer{k}"}))
         last = f"a{k}"
@@ -135,7 +139,13 @@ def records(*rows) -> bytes:
 def header(data: bytes, text: bytes, **more) -> dict:
     import hashlib
 
-    claim = {"format": "holdfast-certificate", "version": 1, "claim": "unsat", "semantics": "real", "producer": "a test"}
+    claim = {
+        "format": "holdfast-certificate",
+        "version": 1,
+        "claim": "unsat",
+        "semantics": "real",
+        "producer": "a test",
+    }
     hashes = {"networks": {"N": hashlib.sha256(data).hexdigest()}, "property": hashlib.sha256(text).hexdigest()}
     return claim | hashes | ({"mode": "boxes"} if "witness" not in more else {"claim": "sat"}) | more
 

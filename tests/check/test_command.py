@@ -11,7 +11,11 @@ from evaluation import archive, dense_model, header, model, records
 import holdfast_check.__main__ as command
 from holdfast_check.__main__ import main
 
-DATA = model([("Gemm", ["x", "w"], ["z"], {"transB": 1}), ("Relu", ["z"], ["y"], {})], {"x": [1, 2]}, {"w": np.float32([[1, -1]])})
+DATA = model(
+    [("Gemm", ["x", "w"], ["z"], {"transB": 1}), ("Relu", ["z"], ["y"], {})],
+    {"x": [1, 2]},
+    {"w": np.float32([[1, -1]])},
+)
 BOX = "(declare-const X_0 Real)(declare-const X_1 Real)(declare-const Y_0 Real)(assert (and (>= X_0 0) (<= X_0 1) (>= X_1 0) (<= X_1 1)))"
 HOLDS = (BOX + "(assert (>= Y_0 1.5))").encode()
 FAILS = (BOX + "(assert (>= Y_0 0.5))").encode()
@@ -119,7 +123,9 @@ def test_broken_gzip(files, tmp_path, capsys):
     assert main(files) == 2
 
 
-@pytest.mark.parametrize("error", [MemoryError, RecursionError, ZeroDivisionError, KeyError, OverflowError, AssertionError])
+@pytest.mark.parametrize(
+    "error", [MemoryError, RecursionError, ZeroDivisionError, KeyError, OverflowError, AssertionError]
+)
 def test_whatever_goes_wrong_is_not_valid(files, error, monkeypatch, capsys):
     def fail(*_):
         raise error("unforeseen")

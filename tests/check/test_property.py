@@ -46,7 +46,9 @@ def test_negation_and_inequality():
 
 
 def test_the_last_disjunction_varies_fastest_and_the_joined_part_comes_first():
-    p = read(BOX + "(assert (or (<= Y_0 1) (<= Y_0 2)))(assert (>= Y_1 7))(assert (or (<= Y_1 3) (<= Y_1 9) (<= Y_0 4)))")
+    p = read(
+        BOX + "(assert (or (<= Y_0 1) (<= Y_0 2)))(assert (>= Y_1 7))(assert (or (<= Y_1 3) (<= Y_1 9) (<= Y_0 4)))"
+    )
     order = [[str(p.rows[r][1]) for r in case] for case in p.regions[0].cases]
     assert order == [["7", "-1", "-9"], ["7", "-1", "-4"], ["7", "-2", "-9"], ["7", "-2", "-4"]]
 

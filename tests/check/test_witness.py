@@ -29,7 +29,9 @@ def exact(data, point):
     from onnx import numpy_helper
 
     constants = {i.name: numpy_helper.to_array(i).astype(np.float64) for i in loaded(data).graph.initializer}
-    rational = {name: np.array([F(v) for v in c.ravel()], dtype=object).reshape(c.shape) for name, c in constants.items()}
+    rational = {
+        name: np.array([F(v) for v in c.ravel()], dtype=object).reshape(c.shape) for name, c in constants.items()
+    }
     hidden = rational["w0"] @ np.array(point, dtype=object) + rational["b0"]
     return (rational["w1"] @ np.maximum(hidden, F(0)) + rational["b1"])[0]
 
@@ -95,7 +97,12 @@ def test_other_witnesses_are_refused(witness):
 
 
 def test_numbers():
-    assert number("-0x1.8p1") == -3 and number("0x.8P-1") == F(1, 4) and number("1.25e-2") == F(1, 80) and number("0XFF") == 255
+    assert (
+        number("-0x1.8p1") == -3
+        and number("0x.8P-1") == F(1, 4)
+        and number("1.25e-2") == F(1, 80)
+        and number("0XFF") == 255
+    )
     for text in ("1/2", "0x1p99999", "1_0", " 1", "inf", "-", "0x.p1", "１"):
         with pytest.raises(Invalid):
             number(text)
@@ -104,7 +111,11 @@ def test_numbers():
 @pytest.mark.parametrize("name", CASES_OF_FUNCTIONS)
 def test_functions_are_enclosed(name):
     operator, attributes, function = CASES_OF_FUNCTIONS[name]
-    data = model([("Gemm", ["x", "w"], ["z"], {"transB": 1}), (operator, ["z"], ["y"], attributes)], {"x": [1, 2]}, {"w": np.float32([[1, 0.5]])})
+    data = model(
+        [("Gemm", ["x", "w"], ["z"], {"transB": 1}), (operator, ["z"], ["y"], attributes)],
+        {"x": [1, 2]},
+        {"w": np.float32([[1, 0.5]])},
+    )
     value = float(function(np.float64(0.25 + 0.5 * 0.0625)))
     say(data, f"(<= Y_0 {value + 1e-12:.17g}) (>= Y_0 {value - 1e-12:.17g})", ["0.25", "0.0625"])
     for rows in (f"(>= Y_0 {value + 1e-12:.17g})", f"(<= Y_0 {value - 1e-12:.17g})"):
@@ -126,11 +137,13 @@ def test_version_two_names_its_tensors():
 
 
 def test_doubtful_constants_stay_in_the_balls():
-    data = model([("Mul", ["x", "c"], ["z"], {}), ("Div", ["z", "d"], ["y"], {})], {"x": [1, 2]}, {"c": np.float32([[2, 0]]), "d": np.float32(3)})
+    data = model(
+        [("Mul", ["x", "c"], ["z"], {}), ("Div", ["z", "d"], ["y"], {})],
+        {"x": [1, 2]},
+        {"c": np.float32([[2, 0]]), "d": np.float32(3)},
+    )
     text = BOX.replace("(declare-const Y_0 Real)", "(declare-const Y_0 Real)(declare-const Y_1 Real)")
     say(data, "", POINT, text=text + "(assert (<= Y_0 0.16666666666666674))")
     for row in ("(<= Y_0 0.1666666666666666)", "(< (* 6 Y_0) 1)"):
         with pytest.raises(Invalid):
             say(data, "", POINT, text=text + f"(assert {row})")
-
-
