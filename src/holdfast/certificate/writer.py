@@ -72,18 +72,27 @@ class CertificateWriter:
             self._flush()
         return first
 
+    def one(self, node: int, kind: Kind, place: int = 0, element: int = 0, at: float = 0.0) -> int:
+        """Append one record, as `record` does: ten times faster than an array of one."""
+        values = zip((node, kind, place, element, at), _COLUMNS, strict=True)
+        self._columns.append(tuple(np.array([value], dtype) for value, (_, dtype) in values))
+        first, self._obligations = self._obligations, self._obligations + int(_CHILDREN[kind])
+        self.leaves += kind is Kind.LEAF
+        self._pending += 1
+        if self._pending >= CHUNK_RECORDS:
+            self._flush()
+        return first
+
     def root(self, region: int, case: int | None = None, passes: int = 0) -> int:
         """A new root of a region, of all its cases or of one (section 5); returns its number."""
-        number = self._obligations
-        self.record(number, Kind.ROOT, region, 0 if case is None else case + 1, float(passes))
-        return number
+        return self.one(self._obligations, Kind.ROOT, region, 0 if case is None else case + 1, float(passes))
 
     def leaf(self, node: int, row: int, multipliers: np.ndarray, unit: np.ndarray, line: np.ndarray) -> None:
         """A proved obligation of mode `neurons`, with its evidence (section 6)."""
         parts = np.asarray(multipliers, "<f4"), np.asarray(unit, "u1"), np.asarray(line, "<f4")
         self._evidence.append(parts)
         self._pending_bytes += sum(p.nbytes for p in parts)
-        self.record(node, Kind.LEAF, 0, row)
+        self.one(node, Kind.LEAF, 0, row)
         if self._pending_bytes >= CHUNK_BYTES:
             self._flush()
 

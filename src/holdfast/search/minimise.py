@@ -80,10 +80,10 @@ class Proof:
         if event.kind is Kind.ROOT:
             return self.writer.root(event.place, event.case, int(event.at))
         if event.kind is Kind.NEURON:
-            return int(self.writer.record(event.node, Kind.NEURON, *self._where(event.place), event.at)[0])
+            return self.writer.one(event.node, Kind.NEURON, *self._where(event.place), event.at)
         assert event.leaf is not None
         if event.leaf.row == EMPTY:
-            self.writer.record(event.node, Kind.LEAF, 0, EMPTY)
+            self.writer.one(event.node, Kind.LEAF, 0, EMPTY)
         else:
             self.writer.leaf(event.node, event.leaf.row, event.leaf.multipliers, event.leaf.unit, event.leaf.line)
         return 0
@@ -96,8 +96,7 @@ class Proof:
         if self._events is None:
             return self.writer.leaves, self.writer.leaves
         tree = _Tree(self._events)
-        before = tree.size()
-        tree.shrink(attempt, batch, expired)
+        before = tree.shrink(attempt, batch, expired)
         for event in tree.preorder():
             first = self._write(event)
             tree.written(event, first)
@@ -117,10 +116,6 @@ class _Tree:
         self._parent = {child: e.node for e in events if e.kind is Kind.NEURON for child in (e.first, e.first + 1)}
         self._number: dict[int, int] = {}
 
-    def size(self) -> int:
-        """Leaves."""
-        return sum(e.kind is Kind.LEAF for e in self.preorder())
-
     def preorder(self) -> Iterator[Event]:
         """Roots and records, parents before children, in the numbers of the file so far (`written`)."""
         for root in self._roots.values():
@@ -139,14 +134,18 @@ class _Tree:
         elif event.kind is Kind.NEURON:
             self._number |= {event.first: first, event.first + 1: first + 1}
 
-    def shrink(self, attempt: Attempt, batch: int, expired: Callable[[], bool]) -> None:
-        """Try the evidence of leaves on what stands above them, first where most would be dropped."""
+    def shrink(self, attempt: Attempt, batch: int, expired: Callable[[], bool]) -> int:
+        """Try the evidence of leaves on what stands above them, first where most would be dropped.
+
+        Returns how many leaves there were.
+        """
         weight: dict[int, int] = {}
         for event in reversed(list(self.preorder())):
             if event.kind is not Kind.ROOT:
                 inner = event.kind is Kind.NEURON
                 weight[event.node] = weight[event.first] + weight[event.first + 1] if inner else 1
         fresh = [n for n in weight if self._what[n].kind is Kind.LEAF]
+        before = len(fresh)
         while fresh:
             fresh.sort(key=lambda n: -weight.get(self._parent.get(n, -1), 0))
             later: list[int] = []
@@ -172,6 +171,7 @@ class _Tree:
                         self._what[above] = Event(above, Kind.LEAF, leaf=leaf)
                         later.append(above)
             fresh = [] if expired() else later
+        return before
 
     def _trial(self, node: int) -> Trial | None:
         """What to try of a leaf; None for roots, and for what has been dropped with something above it."""

@@ -26,7 +26,7 @@ from holdfast.verdict import Reason
 SLACK = 1e-9  # relative: a certificate is checked with roundings of the checker's own
 RANGES_BYTES = 1 << 29  # evidence for the ranges of one region, at most
 REFINE_AFTER = 64  # sub-problems
-MINIMISE_SHARE = 0.05  # of the time of the search
+MINIMISE_SHARE = 0.03  # of the time of the search
 
 
 def neuron_split(

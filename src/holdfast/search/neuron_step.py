@@ -205,7 +205,7 @@ class NeuronSplit:
         scores = self._scores(state, best, row)
         splits: list[Split] = []
         stuck: list[Node] = []
-        packed = self.table.slopes(best, alive, row[alive])
+        packed, weights = self.table.slopes(best, alive, row[alive]), self._multipliers(best, row)
         for i, slopes in zip(alive, packed, strict=True):
             node = nodes[i]
             neuron = int(scores[i].argmax())
@@ -220,7 +220,8 @@ class NeuronSplit:
             if not low < at < high:
                 stuck.append(node._replace(bound=bound))
                 continue
-            betas = np.append(self._multipliers_of(best, node, int(i), int(row[i])), np.float32(0.0))
+            betas = weights[i, [*(n for n, _, _ in node.splits), neuron]]
+            betas[-1] = 0.0
             below, above = (
                 Node(node.region, node.case, (*node.splits, (neuron, *ends)), bound, slopes, betas)
                 for ends in ((-np.inf, at), (at, np.inf))
@@ -253,7 +254,8 @@ class NeuronSplit:
         """Evidence of what is refuted, of the row with the largest bound."""
         best, nothing = found.best, np.zeros(0, np.uint8)
         closed = np.flatnonzero(found.refuted.any(1) | found.empty)
-        row = np.where(found.refuted, best.value, -np.inf).argmax(1)[closed]
+        row = np.where(found.refuted, best.value, -np.inf).argmax(1)
+        flat, row = self._multipliers(best, row), row[closed]
         unit, line = self.table.evidence(best, closed, row)
         slopes = unit if self.table.plain else self.table.slopes(best, closed, row)
         leaves = []
@@ -261,10 +263,9 @@ class NeuronSplit:
             if found.empty[i]:
                 leaf = Leaf(EMPTY, np.zeros(0, np.float32), nothing, np.zeros(0, np.float32), nothing)
             else:
-                weights = self._evident(nodes[i], self._multipliers_of(best, nodes[i], int(i), int(row[j])))
+                mine, weights = unit[j].copy(), self._evident(nodes[i], flat[i])
                 # a case shorter than others of the batch repeats its first row
                 number = int(row[j]) if row[j] < len(self._rows_of(nodes[i])) else 0
-                mine = unit[j].copy()
                 leaf = Leaf(number, weights, mine, line[j].copy(), mine if slopes is unit else slopes[j].copy())
             leaves.append((nodes[i].number, leaf))
         return leaves
@@ -272,8 +273,11 @@ class NeuronSplit:
     def _rows_of(self, node: Node) -> tuple[int, ...]:
         return self.query.regions[node.region].cases[node.case]
 
-    def _evident(self, node: Node, weights: np.ndarray) -> np.ndarray:
-        """Of several splits of one neuron only the tightest that the multiplier's sign weighs has it."""
+    def _evident(self, node: Node, flat: np.ndarray) -> np.ndarray:
+        """One weight for each split: of several of one neuron, the tightest that its sign weighs has it."""
+        weights = flat[[neuron for neuron, _, _ in node.splits]]
+        if len({neuron for neuron, _, _ in node.splits}) == len(weights):
+            return weights
         result, tightest = np.zeros_like(weights), {}
         for k, (neuron, low, high) in enumerate(node.splits):
             if (weights[k] > 0 and np.isfinite(low)) or (weights[k] < 0 and np.isfinite(high)):
@@ -338,13 +342,13 @@ class NeuronSplit:
         worst = violation(margins(self.problem, points), table)
         return [(nodes[0].region, points[i]) for i in np.flatnonzero(worst <= 0)[:4]]
 
-    def _multipliers_of(self, best: Optimised, node: Node, i: int, row: int) -> np.ndarray:
-        result = np.zeros(len(node.splits), np.float32)
-        for k, (neuron, _, _) in enumerate(node.splits):
-            position, first = self.place_of(neuron)
-            if position in best.multipliers:
-                result[k] = best.multipliers[position][i, row].reshape(-1)[neuron - first]
-        return result
+    def _multipliers(self, best: Optimised, row: np.ndarray) -> np.ndarray:
+        """Multipliers (B, width) of one row each."""
+        flat, index = np.zeros((len(row), self.width), np.float32), np.arange(len(row))
+        for p, a, b in self.places:
+            if p in best.multipliers:
+                flat[:, a:b] = best.multipliers[p][index, row].reshape(len(row), b - a)
+        return flat
 
     def _unpack_multipliers(self, nodes: list[Node], rows: int, splits: dict) -> dict[int, np.ndarray]:
         flat = np.zeros((len(nodes), self.width))
