@@ -116,7 +116,9 @@ def prove(query: Query, certificate: Any, *, deadline: float | None, report: Cal
     places = [] if boxes else read_places(query, header["nonlinear"])
     tree = read_tree(records, boxes, query, places)
     deepest, numbers = max(tree.depth, default=0), sum(node.size for node in query.nodes)
-    memory = (8 * (40 * BATCH * numbers + 10 * ROOM) + 16 * BATCH * (deepest + 1) * numbers * boxes + 300 * len(records)) / 2**20
+    memory = (
+        8 * (40 * BATCH * numbers + 10 * ROOM) + 16 * BATCH * (deepest + 1) * numbers * boxes + 300 * len(records)
+    ) / 2**20
     report(f"{len(tree.record)} obligations, up to {deepest} splits deep; about {memory:.0f} MiB at most")
     task = Task(graph_of(query.nodes, query.inputs, float32, tick), query, tree, places)
     with np.errstate(all="ignore"):
@@ -144,7 +146,11 @@ def read_tree(records: np.ndarray, boxes: bool, query: Query, places: Sequence[P
     every, root = np.ones(len(records), bool), kind == ROOT
     made = np.array([1, 0, 2, 2, 1, 0])[np.minimum(kind, 5)]
     first = np.cumsum(made) - made
-    demand(every, root | (kind == LEAF) | np.isin(kind, (INPUT, AGAIN) if boxes else (NEURON,)), "its kind does not belong to the mode")
+    demand(
+        every,
+        root | (kind == LEAF) | np.isin(kind, (INPUT, AGAIN) if boxes else (NEURON,)),
+        "its kind does not belong to the mode",
+    )
     demand(every, np.isfinite(at), "its number is not finite")
     demand(root, node == first, "it makes another obligation than it says")
     demand(~root, node < first, "its obligation has not been made")
@@ -155,7 +161,11 @@ def read_tree(records: np.ndarray, boxes: bool, query: Query, places: Sequence[P
         demand(~root, element <= 1, "its look is neither 0 nor 1")
         demand(kind == INPUT, place < query.inputs, "its input does not exist")
     else:
-        demand(root, (element >= 1) & (element <= entry([len(r.cases) for r in query.regions], root)), "its case does not exist")
+        demand(
+            root,
+            (element >= 1) & (element <= entry([len(r.cases) for r in query.regions], root)),
+            "its case does not exist",
+        )
         demand(root, (at >= 0) & (at == np.floor(at)), "its passes are no number")
         sizes = [p.size * len(query.nodes[p.node].inputs) for p in places]
         demand(kind == NEURON, element < entry(sizes, kind == NEURON), "its element does not exist")
@@ -171,7 +181,9 @@ def read_tree(records: np.ndarray, boxes: bool, query: Query, places: Sequence[P
         if above != i:  # then it is smaller
             top[i], depth[i] = top[above], depth[above] + (kinds[recorded[above]] != AGAIN)
     without = {top[i] for i in np.flatnonzero(record < 0).tolist()}
-    roots = {(int(place[r]), int(element[r])): int(node[r]) for r in np.flatnonzero(root) if int(node[r]) not in without}
+    roots = {
+        (int(place[r]), int(element[r])): int(node[r]) for r in np.flatnonzero(root) if int(node[r]) not in without
+    }
     return Tree(records, recorded, parents, top, depth, first.tolist(), roots)
 
 
@@ -245,7 +257,9 @@ def look_at(task: Task, number: int, taken: list[Waiting], full: bool) -> list[W
     return left
 
 
-def contract(box: Pair, a: np.ndarray, c: np.ndarray, columns: dict[int, list[int]], still: np.ndarray) -> tuple[Pair, np.ndarray]:
+def contract(
+    box: Pair, a: np.ndarray, c: np.ndarray, columns: dict[int, list[int]], still: np.ndarray
+) -> tuple[Pair, np.ndarray]:
     """Cuts off, case by case, what a row excludes: where a . x + c <= 0 and m = c + min a . x, also a_d x_d - min (a_d x_d) <= -m.
     The hull over the cases still open, and these."""
     hull, still = (np.full(box[0].shape, np.inf), np.full(box[0].shape, -np.inf)), still.copy()
@@ -264,7 +278,10 @@ def contract(box: Pair, a: np.ndarray, c: np.ndarray, columns: dict[int, list[in
             )
             still[:, k] &= np.all(lower <= upper, axis=1)
         inside = still[:, k, None]
-        hull = np.where(inside, np.minimum(hull[0], lower), hull[0]), np.where(inside, np.maximum(hull[1], upper), hull[1])
+        hull = (
+            np.where(inside, np.minimum(hull[0], lower), hull[0]),
+            np.where(inside, np.maximum(hull[1], upper), hull[1]),
+        )
     return hull, still
 
 
@@ -313,7 +330,9 @@ def replay_neurons(task: Task, certificate: Any) -> None:
     evidence = Evidence.of(task, list(certificate.leaves))
     asked = {int(records["node"][r]): float(records["at"][r]) for r in np.flatnonzero(records["kind"] == ROOT)}
     for number, region in enumerate(task.query.regions):
-        roots = [(asked[root], case, root) for case in range(len(region.cases)) for root in [tree.root(number, case + 1)]]
+        roots = [
+            (asked[root], case, root) for case in range(len(region.cases)) for root in [tree.root(number, case + 1)]
+        ]
         ranges, done = forward(task.graph, (region.lower[None], region.upper[None]), {}, narrow), 0
         last = max((p for r, p in blocks if r == number), default=0)
         for passes, case, root in sorted(roots):
@@ -331,7 +350,9 @@ def one_pass(task: Task, ranges: Ranges, blocks: Sequence[Any]) -> Ranges:
         for block in (b for b in blocks if task.places[b.entry].node == i):
             m, function, places = len(block.elements), graph.nodes[i], task.places[: block.entry]
             if np.any(block.elements >= function.size * len(function.inputs)):
-                raise Invalid(f"ranges of region {block.region}, pass {block.number_of_pass}: an element does not exist")
+                raise Invalid(
+                    f"ranges of region {block.region}, pass {block.number_of_pass}: an element does not exist"
+                )
             step = max(1, ROOM // max(node.size for node in graph.nodes[:i]))
             for chosen in (range(k, min(k + step, 2 * m)) for k in range(0, 2 * m, step)):
                 where = [argument(task, block.entry, int(block.elements[r % m])) for r in chosen]
@@ -339,7 +360,9 @@ def one_pass(task: Task, ranges: Ranges, blocks: Sequence[Any]) -> Ranges:
                 for b, (r, (j, e)) in enumerate(zip(chosen, where, strict=True)):
                     start[j][b, 0, e] = 1.0 if r < m else -1.0
                 rows = slice(chosen.start, chosen.stop)
-                bound = least(new.box, *substitute(graph, new, start, values_of(places, block.unit[rows], block.line[rows])))
+                bound = least(
+                    new.box, *substitute(graph, new, start, values_of(places, block.unit[rows], block.line[rows]))
+                )
                 for r, (j, e), value in zip(chosen, where, bound[:, 0].tolist(), strict=True):
                     if r < m:
                         new.lower[j][0, e] = np.fmax(new.lower[j][0, e], value)
@@ -422,7 +445,11 @@ def refute(task: Task, ranges: Ranges, evidence: Evidence, number: int, case: in
     bound = least(box, a, plus(c, (gain - gamma(most) * cost - TINY)[:, None]))[:, 0]
     for b, leaf in enumerate(leaves):
         row = int(tree.records["element"][leaf])
+        if row != NOTHING:
+            bound[b] = np.fmax(bound[b], found.lower[output][b, rows[row]])
         good = row != NOTHING and (bound[b] >= 0 if task.query.strict[rows[row]] else bound[b] > 0)
         if not (good or found.empty[b]):
             what = "something is left" if row == NOTHING else f"row {row} is only known to be at least {bound[b]:.9g}"
-            raise Invalid(f"region {number}, {tree.name(int(tree.records['node'][leaf]))}: case {case} is not refuted, {what}")
+            raise Invalid(
+                f"region {number}, {tree.name(int(tree.records['node'][leaf]))}: case {case} is not refuted, {what}"
+            )
