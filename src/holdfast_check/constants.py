@@ -14,6 +14,8 @@ from flint import arb, ctx, fmpq
 
 from holdfast_check.arithmetic import Unreadable
 
+BITS = 20_000  # of one fraction
+
 
 def ball(q: Any) -> arb:
     """A rational number in the precision set."""
@@ -22,6 +24,8 @@ def ball(q: Any) -> arb:
 
 def tidy(values: np.ndarray) -> np.ndarray:
     """An array of fractions as float64 where that is exact for all of them."""
+    if any(q.numerator.bit_length() + q.denominator.bit_length() > BITS for q in values.flat):
+        raise Unreadable("a constant has too many digits")
     near = values.astype(np.float64)
     same = all(math.isfinite(a) and Fraction(a) == q for a, q in zip(near.flat, values.flat, strict=True))
     return near if same else values

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 from flint import arb, ctx
+from google.protobuf.message import DecodeError
 from onnx import TensorProto, numpy_helper
 
 from holdfast_check.arithmetic import Unreadable
@@ -264,8 +265,8 @@ def read_network(data: bytes, network: str, nodes: list[Node], start: int) -> Ne
     """Append the nodes of an ONNX file to `nodes`; its flat inputs begin at `start`."""
     try:
         model = onnx.load_model_from_string(data)
-    except Exception as error:
-        raise Unreadable(f"network {network} is not an ONNX file ({type(error).__name__})") from None
+    except (ArithmeticError, DecodeError, LookupError, TypeError, ValueError):
+        raise Unreadable(f"network {network} is not an ONNX file") from None
     graph = model.graph
     unknown = {n.op_type for n in graph.node} - {*FUNCTIONS, *OPERATORS.split()}
     if unknown or any(n.domain not in ("", "ai.onnx") for n in graph.node) or len(graph.sparse_initializer):

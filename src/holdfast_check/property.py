@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from holdfast_check.arithmetic import Unreadable
+from holdfast_check.constants import BITS
 
 Row = tuple[
     tuple[tuple[int, Fraction], ...], Fraction, bool
@@ -107,13 +108,15 @@ class Reader:
         if words[0] == "-" and not others:
             return {v: -a for v, a in total.items()}, -c
         for more, d in others:
+            if words[0] == "*" and total and more:
+                raise Unreadable(f"{shown(words)} is not linear: only linear rows can be checked")
             if words[0] == "*":
-                if total and more:
-                    raise Unreadable(f"{shown(words)} is not linear: only linear rows can be checked")
                 total, c = {v: a * d for v, a in total.items()} | {v: a * c for v, a in more.items()}, c * d
-                continue
-            sign = 1 if words[0] == "+" else -1
-            total, c = {v: total.get(v, 0) + sign * more.get(v, 0) for v in total | more}, c + sign * d  # type: ignore[misc]
+            else:
+                sign = 1 if words[0] == "+" else -1
+                total, c = {v: total.get(v, 0) + sign * more.get(v, 0) for v in total | more}, c + sign * d  # type: ignore[misc]
+            if any(q.numerator.bit_length() + q.denominator.bit_length() > BITS for q in (c, *total.values())):
+                raise Unreadable("a number of the property has too many digits")
         return total, c
 
     def atom(self, left: Any, right: Any, strict: bool) -> list[Conjunction]:

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -111,7 +112,7 @@ def dense_model(seed: int = 0, widths=(2, 6, 1)) -> bytes:
     """A small ReLU network."""
     rng = np.random.default_rng(seed)
     steps, constants, last = [], {}, "x"
-    for k, (n, m) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+    for k, (n, m) in enumerate(pairwise(widths)):
         constants |= {
             f"w{k}": rng.normal(size=(m, n)).astype(np.float32),
             f"b{k}": rng.normal(size=m).astype(np.float32),

@@ -81,6 +81,9 @@ def test_networks_by_name(files, tmp_path, capsys):
     model, *rest = files
     assert main([*rest, "--network", f"f={model}"]) == 0
     assert main(files) == 0
+    assert main([*rest, "--network", f"f={model}", "--network", f"g={model}"]) == 0
+    (tmp_path / "other.onnx").write_bytes(dense_model())
+    assert main([*rest, "--network", f"f={model}", "--network", f"g={tmp_path / 'other.onnx'}"]) == 2
     archive(tmp_path / "c.hfc", header(DATA, text), LEAF)
     assert main(files) == 1
     assert main([*rest, "--network", f"h={model}"]) == 2
@@ -173,6 +176,27 @@ def test_random_damage_never_proves_a_false_claim(files, tmp_path, capsys):
         with open(path, "wb") as file:
             file.write(data)
     assert "Traceback" not in "".join(capsys.readouterr())
+
+
+def test_too_little_memory_is_a_limit(files, tmp_path, capsys):
+    steps = [("Expand", ["x", "s"], ["z"], {}), ("ReduceSum", ["z"], ["y"], {})]
+    data = model(steps, {"x": [1, 2]}, {"s": np.array([2**25, 2], np.int64)})
+    (tmp_path / "n.onnx").write_bytes(data)
+    archive(tmp_path / "c.hfc", header(data, HOLDS), LEAF)
+    assert main([*files, "--memory", "64"]) == 3
+    assert "memory" in capsys.readouterr().err
+
+
+def test_numbers_that_grow_are_refused(files, tmp_path, capsys):
+    (tmp_path / "p.vnnlib").write_bytes((BOX + f"(assert (<= (* Y_0 {'1e999 ' * 10**5}) 1))").encode())
+    assert main(files) == 2
+    steps = [("Mul", ["c", "c"], ["c0"], {}), *[("Mul", [f"c{k}", f"c{k}"], [f"c{k + 1}"], {}) for k in range(60)]]
+    data = model([*steps, ("Mul", ["x", "c60"], ["y"], {})], {"x": [1, 2]}, {"c": np.float32(0.1)})
+    (tmp_path / "n.onnx").write_bytes(data)
+    (tmp_path / "p.vnnlib").write_bytes(HOLDS)
+    archive(tmp_path / "c.hfc", header(data, HOLDS), LEAF)
+    assert main(files) == 2
+    assert capsys.readouterr().err.count("too many digits") == 2
 
 
 def test_as_a_program(files):
