@@ -106,6 +106,8 @@ def _narrow(state: Enclosures, position: int, reach: Array | None, refine: Any) 
             state.problem.check_time()
             below, above, slopes = refine(part, position, elements)
             place = boxes[:, None], elements
+            # elements that only fill up a row stay as they are: bounds of a box do not depend on its company
+            below, above = np.where(needed[place], below, -np.inf), np.where(needed[place], above, np.inf)
             low[place], high[place] = np.fmax(low[place], below), np.fmin(high[place], above)
             if reach is not None:
                 slopes, m = abs(slopes[:, :, reach]), elements.shape[1]

@@ -1,6 +1,6 @@
 """Open sub-problems of an input-splitting search as arrays, worst bound first; memory is bounded.
 
-Ranges inherited by children are kept in float32, rounded outward: half the memory, still enclosures.
+Ranges inherited by children may be kept in float32, rounded outward: half the memory, still enclosures.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 
 
-def outward(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """float32 enclosures of float64 ranges."""
+def outward(low: np.ndarray, high: np.ndarray, kind: type[np.floating] = np.float32) -> tuple[np.ndarray, np.ndarray]:
+    """Enclosures of float64 ranges in a type that may be narrower."""
     with np.errstate(over="ignore"):
-        below, above = low.astype(np.float32), high.astype(np.float32)
-    below = np.where(below > low, np.nextafter(below, np.float32(-np.inf)), below)
-    above = np.where(above < high, np.nextafter(above, np.float32(np.inf)), above)
+        below, above = low.astype(kind), high.astype(kind)
+    below = np.where(below > low, np.nextafter(below, kind(-np.inf)), below)
+    above = np.where(above < high, np.nextafter(above, kind(np.inf)), above)
     return below, above
 
 
@@ -28,7 +28,7 @@ class Boxes:
     region: np.ndarray  # (K,)
     open: np.ndarray  # (K, C) bool: cases of the region not yet refuted
     bound: np.ndarray  # (K,) worst lower bound of an open case, as far as known
-    known_low: np.ndarray  # (K, m) float32
+    known_low: np.ndarray  # (K, m)
     known_high: np.ndarray
     node: np.ndarray  # (K,) number of the obligation in the certificate (0 where none is written)
 

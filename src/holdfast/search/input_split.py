@@ -100,10 +100,15 @@ class InputSplit:
             np.arange(count),
             self.cases.max(2) >= 0,
             np.full(count, -np.inf),
-            np.full((count, width), -np.inf, np.float32),
-            np.full((count, width), np.inf, np.float32),
+            np.full((count, width), -np.inf, self.kind),
+            np.full((count, width), np.inf, self.kind),
             np.zeros(count, np.int64),
         )
+
+    @property
+    def kind(self) -> type[np.floating]:
+        """How ranges are kept: in half the memory, unless another program is to make lines of the very same ones."""
+        return np.float64 if self.slack else np.float32
 
     def batch(self) -> int:
         """Sub-problems bounded at once: as many as keep coefficients within the cache."""
@@ -148,7 +153,7 @@ class InputSplit:
         below = [state.lower[p].reshape(len(boxes), -1) for p, _, _ in self.kept]
         above = [state.upper[p].reshape(len(boxes), -1) for p, _, _ in self.kept]
         if self.kept:
-            known_low, known_high = outward(np.concatenate(below, 1), np.concatenate(above, 1))
+            known_low, known_high = outward(np.concatenate(below, 1), np.concatenate(above, 1), self.kind)
         else:
             known_low, known_high = boxes.known_low, boxes.known_high
         narrowed = Boxes(
