@@ -24,9 +24,9 @@ import numpy as np
 from holdfast_check.arithmetic import TINY, UNIT, dot, down, gamma, plus, settle, size, up
 from holdfast_check.linear import Linear
 from holdfast_check.network import Node
-from holdfast_check.relaxations import KINKED, Line, Pair, bent, image, lines
+from holdfast_check.relaxations import Line, Pair, bent, image, lines
 
-ROOM = 2**20  # numbers in one array of coefficients
+ROOM = 2**18  # numbers in one array of coefficients
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +93,7 @@ def _linear(node: Node, linear: Linear, ranges: Ranges, i: int, noisy: bool) -> 
     doubt = np.zeros(node.size)
     if linear.doubt is not None:
         doubt = 2 * linear.doubt.magnitude(sizes) + (0.0 if linear.doubt.bias is None else 2 * linear.doubt.bias)
-    cost = gamma(linear.back) * absolute + doubt + gamma(node.size + 4) * np.abs(bias)  # a . bias has as many products as y elements
+    cost = gamma(linear.back) * absolute + doubt + gamma(node.size + 4) * np.abs(bias)  # a . bias: node.size products
     if linear.exact and linear.doubt is None:  # numbers moved or negated
         ends = [linear.apply(lows), linear.apply(highs)]
         lower, upper = np.minimum(*ends), np.maximum(*ends)
@@ -137,7 +137,9 @@ def forward(
     return ranges
 
 
-def _function(graph: Graph, ranges: Ranges, i: int, given: np.ndarray | None, rows: np.ndarray | None) -> tuple[Line, Line]:
+def _function(
+    graph: Graph, ranges: Ranges, i: int, given: np.ndarray | None, rows: np.ndarray | None
+) -> tuple[Line, Line]:
     """Lines of the function of node i whose constants have paid for what carrying coefficients through them costs."""
     if given is None and i in ranges.lines:
         return ranges.lines[i]
@@ -189,9 +191,11 @@ def substitute(
         else:
             given = None if evidence is None else evidence.get(i)
             below, above = _function(graph, ranges, i, given, rows[:, 0] if given is not None else None)
-            plus_, minus = np.maximum(rows, 0.0), np.minimum(rows, 0.0)
-            gain = dot(plus_, below.constant) + dot(minus, above.constant)
-            carried = [plus_ * s[:, None] + minus * t[:, None] for s, t in zip(below.slopes, above.slopes, strict=True)]
+            positive, negative = np.maximum(rows, 0.0), np.minimum(rows, 0.0)
+            gain = dot(positive, below.constant) + dot(negative, above.constant)
+            carried = [positive * s[:, None] for s in below.slopes]
+            for new, t in zip(carried, above.slopes, strict=True):
+                new += negative * t[:, None]  # one of the two is zero
             used = [(s != 0) | (t != 0) for s, t in zip(below.slopes, above.slopes, strict=True)]
         sizes = [np.where(u, size(low, high), 0.0).sum(axis=1) for u, low, high in zip(used, lows, highs, strict=True)]
         constant = plus(constant, gain - TINY * (1.0 + 2 * sum(sizes))[:, None])
@@ -213,14 +217,15 @@ def narrow(graph: Graph, ranges: Ranges, i: int) -> None:
     for j in sorted(graph.loose.intersection(node.inputs)):
         batch, width = wanted.shape
         count = int(wanted.sum(axis=1).max(initial=0))
-        chosen = np.argsort(~wanted, axis=1, kind="stable")[:, :count]  # the wanted elements of each box; others fill up
+        chosen = np.argsort(~wanted, axis=1, kind="stable")[:, :count]  # those wanted of each box; others fill up
         widest = max(n.size for n in graph.nodes[: j + 1])
         step = max(1, ROOM // (2 * batch * widest))
         for part in (chosen[:, k : k + step] for k in range(0, count, step)):
             rows = np.zeros((batch, 2, part.shape[1], width))
             np.put_along_axis(rows[:, 0], part[:, :, None], 1.0, axis=2)
             np.put_along_axis(rows[:, 1], part[:, :, None], -1.0, axis=2)
-            bound = least(ranges.box, *substitute(graph, ranges, {j: rows.reshape(batch, -1, width)})).reshape(batch, 2, -1)
+            a, c = substitute(graph, ranges, {j: rows.reshape(batch, -1, width)})
+            bound = least(ranges.box, a, c).reshape(batch, 2, -1)
             for values, found in ((ranges.lower[j], bound[:, 0]), (ranges.upper[j], -bound[:, 1])):
                 better = np.fmax if values is ranges.lower[j] else np.fmin  # which ignore what is no number
                 np.put_along_axis(values, part, better(np.take_along_axis(values, part, axis=1), found), axis=1)

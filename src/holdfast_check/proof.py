@@ -250,10 +250,10 @@ def look_at(task: Task, number: int, taken: list[Waiting], full: bool) -> list[W
                 f"its best row {rows[best]} is only known to be at least {bound[b, best]:.9g}"
             )
         for side in range(1 if kind == AGAIN else 2):
-            ends = box[0][b].copy(), box[1][b].copy()
+            sides = box[0][b].copy(), box[1][b].copy()
             if kind == INPUT:  # a cut outside of the box is moved to its end, and the two parts cover the box
-                ends[1 - side][place] = np.clip(at, box[0][b, place], box[1][b, place])
-            left.append(Waiting(tree.first[record] + side, *ends, still[b], (low[b].copy(), high[b].copy())))
+                sides[1 - side][place] = np.clip(at, box[0][b, place], box[1][b, place])
+            left.append(Waiting(tree.first[record] + side, *sides, still[b].copy(), (low[b].copy(), high[b].copy())))
     return left
 
 
@@ -321,26 +321,25 @@ def argument(task: Task, place: int, element: int) -> tuple[int, int]:
 def replay_neurons(task: Task, certificate: Any) -> None:
     """Region by region: its ranges pass by pass, and the leaves of a root after the passes that it asks for."""
     tree, records = task.tree, task.tree.records
+    asked = {int(records["node"][r]): float(records["at"][r]) for r in np.flatnonzero(records["kind"] == ROOT)}
+    roots = [[tree.root(k, case + 1) for case in range(len(r.cases))] for k, r in enumerate(task.query.regions)]
+    evidence = read_evidence(task, list(certificate.leaves))
+    own: dict[int, list[int]] = {}
+    for record in np.flatnonzero(records["kind"] == LEAF).tolist():
+        own.setdefault(tree.top[records["node"][record]], []).append(record)
     blocks: dict[tuple[int, int], list[Any]] = {}
     for block in certificate.ranges:
         blocks.setdefault((block.region, block.number_of_pass), []).append(block)
-    own: dict[int, list[int]] = {}
-    for r in np.flatnonzero(records["kind"] == LEAF).tolist():
-        own.setdefault(tree.top[records["node"][r]], []).append(r)
-    evidence = Evidence.of(task, list(certificate.leaves))
-    asked = {int(records["node"][r]): float(records["at"][r]) for r in np.flatnonzero(records["kind"] == ROOT)}
     for number, region in enumerate(task.query.regions):
-        roots = [
-            (asked[root], case, root) for case in range(len(region.cases)) for root in [tree.root(number, case + 1)]
-        ]
         ranges, done = forward(task.graph, (region.lower[None], region.upper[None]), {}, narrow), 0
         last = max((p for r, p in blocks if r == number), default=0)
-        for passes, case, root in sorted(roots):
+        for passes, case, root in sorted((asked[root], case, root) for case, root in enumerate(roots[number])):
             while done < min(passes, last):
                 done += 1
                 ranges = one_pass(task, ranges, blocks.get((number, done), []))
-            for k in range(0, len(own.get(root, [])), task.batch):
-                refute(task, ranges, evidence, number, case, own[root][k : k + task.batch])
+            leaves = own.get(root, [])
+            for k in range(0, len(leaves), task.batch):
+                refute(task, ranges, evidence, number, case, leaves[k : k + task.batch])
 
 
 def one_pass(task: Task, ranges: Ranges, blocks: Sequence[Any]) -> Ranges:
@@ -375,81 +374,68 @@ def one_pass(task: Task, ranges: Ranges, blocks: Sequence[Any]) -> Ranges:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """The columns of all chunks. For each record that is a leaf with a row: its number among these, and its first multiplier."""
+    """The columns of all chunks, one row for each leaf with a row; `place`: its row, and its first multiplier, by its record."""
 
-    columns: tuple[list[np.ndarray], ...]
-    ends: tuple[np.ndarray, ...]
-    widths: tuple[int, int]
-    order: dict[int, tuple[int, int]]
+    multipliers: np.ndarray
+    unit: np.ndarray
+    line: np.ndarray
+    place: dict[int, tuple[int, int]]
 
-    @staticmethod
-    def of(task: Task, chunks: Sequence[tuple[np.ndarray, ...]]) -> Evidence:
-        records = task.tree.records
-        leaves = np.flatnonzero((records["kind"] == LEAF) & (records["element"] != NOTHING)).tolist()
-        starts = np.cumsum([0, *(task.tree.depth[n] for n in records["node"][leaves].tolist())]).tolist()
-        columns = tuple([chunk[kind] for chunk in chunks] for kind in range(3))
-        ends = tuple(np.cumsum([len(part) for part in column], dtype=np.int64) for column in columns)
-        units, lines = (sum(p.size for p in task.places if p.unit == unit) for unit in (True, False))
-        order = {leaf: (k, starts[k]) for k, leaf in enumerate(leaves)}
-        return Evidence(columns, ends, (units, lines), order)
 
-    def take(self, column: int, start: int, count: int) -> np.ndarray:
-        chunk = int(np.searchsorted(self.ends[column], start, side="right"))
-        if count == 0:
-            return np.zeros(0)
-        part = self.columns[column][chunk] if chunk < len(self.ends[column]) else np.zeros(0)
-        found = part[start - int(self.ends[column][chunk]) + len(part) :][:count] if len(part) else part
-        if len(found) < count:
-            raise Invalid("the evidence of leaves is shorter than their records")
-        return found
+def read_evidence(task: Task, chunks: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Evidence:
+    records = task.tree.records
+    leaves = np.flatnonzero((records["kind"] == LEAF) & (records["element"] != NOTHING)).tolist()
+    starts = np.cumsum([0, *(task.tree.depth[n] for n in records["node"][leaves].tolist())]).tolist()
+    units, lines = (sum(p.size for p in task.places if p.unit == unit) for unit in (True, False))
+    multipliers, unit, line = (np.concatenate([np.zeros(0, "f4"), *column]) for column in zip(*chunks, strict=True)) if chunks else [np.zeros(0)] * 3
+    if (len(multipliers), len(unit), len(line)) != (starts[-1], len(leaves) * units, len(leaves) * lines):
+        raise Invalid("the evidence of leaves does not have the length that their records ask for")
+    place = {leaf: (k, starts[k]) for k, leaf in enumerate(leaves)}
+    return Evidence(multipliers, unit.reshape(len(leaves), units), line.reshape(len(leaves), lines), place)
 
 
 def refute(task: Task, ranges: Ranges, evidence: Evidence, number: int, case: int, leaves: Sequence[int]) -> None:
-    """Refutes leaves of one root."""
-    graph, tree, output = task.graph, task.tree, task.query.output
-    batch, rows = len(leaves), task.query.regions[number].cases[case]
-    units, lines = evidence.widths
-    unit, line = np.zeros((batch, units), np.uint8), np.zeros((batch, lines), np.float32)
-    start = {output: np.zeros((batch, 1, graph.nodes[output].size))}
+    """Refutes leaves (records) of one root."""
+    graph, tree, output, batch = task.graph, task.tree, task.query.output, len(leaves)
+    rows, owners = task.query.regions[number].cases[case], tree.records["node"][leaves].tolist()
+    asked = tree.records["element"][leaves].tolist()
     known = dict(enumerate(zip(ranges.lower, ranges.upper, strict=True)))
+    start = {output: np.zeros((batch, 1, graph.nodes[output].size))}
     imposed: list[tuple[int, int, int, float, float]] = []  # leaf, node, element, t, b
-    for b, leaf in enumerate(leaves):
-        name, row = tree.name(int(tree.records["node"][leaf])), int(tree.records["element"][leaf])
-        splits = tree.splits(int(tree.records["node"][leaf]))
-        multipliers = np.zeros(len(splits))
+    for b, (leaf, row, owner) in enumerate(zip(leaves, asked, owners, strict=True)):
+        splits = tree.splits(owner)
+        multipliers = [0.0] * len(splits)
         if row != NOTHING:
             if row >= len(rows):
-                raise Invalid(f"region {number}, {name}: case {case} has no row {row}")
+                raise Invalid(f"region {number}, {tree.name(owner)}: case {case} has no row {row}")
             start[output][b, 0, rows[row]] = 1.0
-            nth, first = evidence.order[leaf]
-            multipliers = evidence.take(0, first, len(splits)).astype(float)
-            unit[b], line[b] = evidence.take(1, nth * units, units), evidence.take(2, nth * lines, lines)
-        for (place, element, at, upper), weight in zip(splits, multipliers.tolist(), strict=True):
+            first = evidence.place[leaf][1]
+            multipliers = evidence.multipliers[first : first + len(splits)].tolist()
+        for (place, element, at, upper), weight in zip(splits, multipliers, strict=True):
             if not (0 <= weight < np.inf if upper else -np.inf < weight <= 0):
-                raise Invalid(f"region {number}, {name}: the multiplier {weight} has the wrong sign for its side")
+                raise Invalid(f"region {number}, {tree.name(owner)}: the multiplier {weight} has the wrong sign for its side")
             j, e = argument(task, place, element)
             if known[j][0] is ranges.lower[j]:
                 known[j] = np.repeat(ranges.lower[j], batch, axis=0), np.repeat(ranges.upper[j], batch, axis=0)
-                start[j] = start.get(j, np.zeros((batch, 1, graph.nodes[j].size)))
-            better = np.maximum if upper else np.minimum
-            known[j][not upper][b, e] = better(known[j][not upper][b, e], at)
+                start[j] = np.zeros((batch, 1, graph.nodes[j].size))
+            end, better = (known[j][0], max) if upper else (known[j][1], min)
+            end[b, e] = better(end[b, e], at)
             start[j][b, 0, e] -= weight
             imposed.append((b, j, e, at, weight))
     box = np.repeat(ranges.box[0], batch, axis=0), np.repeat(ranges.box[1], batch, axis=0)
     found = forward(graph, box, known)
-    gain, cost, most = np.zeros(batch), np.zeros(batch), len(imposed)
-    for b, j, e, at, weight in imposed:  # sums of at most `most` numbers; so are the coefficients of one z
+    gain, cost = np.zeros(batch), np.zeros(batch)
+    for b, j, e, at, weight in imposed:  # sums of at most len(imposed) numbers; so are the coefficients of one z
         gain[b] += weight * at
         cost[b] += abs(weight) * (abs(at) + max(abs(found.lower[j][b, e]), abs(found.upper[j][b, e])))
-    a, c = substitute(graph, found, start, values_of(task.places, unit, line))
-    bound = least(box, a, plus(c, (gain - gamma(most) * cost - TINY)[:, None]))[:, 0]
-    for b, leaf in enumerate(leaves):
-        row = int(tree.records["element"][leaf])
+    which = [evidence.place.get(leaf, (0, 0))[0] for leaf in leaves]  # a leaf without a row has none, and takes any
+    given = values_of(task.places, *(x[which] if len(x) else np.zeros((batch, x.shape[1])) for x in (evidence.unit, evidence.line)))
+    a, c = substitute(graph, found, start, given)
+    bound = least(box, a, plus(c, (gain - gamma(len(imposed)) * cost - TINY)[:, None]))[:, 0]
+    for b, (row, owner) in enumerate(zip(asked, owners, strict=True)):
+        best, strict = -np.inf, False
         if row != NOTHING:
-            bound[b] = np.fmax(bound[b], found.lower[output][b, rows[row]])
-        good = row != NOTHING and (bound[b] >= 0 if task.query.strict[rows[row]] else bound[b] > 0)
-        if not (good or found.empty[b]):
-            what = "something is left" if row == NOTHING else f"row {row} is only known to be at least {bound[b]:.9g}"
-            raise Invalid(
-                f"region {number}, {tree.name(int(tree.records['node'][leaf]))}: case {case} is not refuted, {what}"
-            )
+            best, strict = np.fmax(bound[b], found.lower[output][b, rows[row]]), task.query.strict[rows[row]]
+        if not (best > 0 or (strict and best >= 0) or found.empty[b]):
+            what = "something is left" if row == NOTHING else f"row {row} is only known to be at least {best:.9g}"
+            raise Invalid(f"region {number}, {tree.name(owner)}: case {case} is not refuted, {what}")

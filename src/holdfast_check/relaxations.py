@@ -25,6 +25,7 @@ from flint import arb
 from holdfast_check.arithmetic import TINY, UNIT, down, gamma, settle, up
 from holdfast_check.network import Node
 
+Arrays = Sequence[np.ndarray]
 Pair = tuple[np.ndarray, np.ndarray]
 KINKED = ("relu", "leaky_relu", "abs")
 
@@ -121,10 +122,12 @@ def extremum(node: Node, sign: int, low: np.ndarray, high: np.ndarray, slope: np
     """sign = 1: at most the minimum of f(z) - slope z on [low, high]; sign = -1: at least its maximum. The slope is finite."""
     if node.kind in ("clip", "step"):  # at an end or a break; the limit of the sign at 0 is its value at an end
         places = [low, high, *(np.clip(b, low, high) for b in node.parameters or (0.0,))]
-        values = [np.clip(z, *node.parameters) for z in places] if node.parameters else [*np.sign(places[:2]), np.sign(places[sign < 0])]
-        lines = [np.where(slope == 0, 0.0, slope * z) for z in places]
-        errors = [np.where(slope == 0, 0.0, gamma(2) * (np.abs(v) + np.abs(x)) + TINY) for v, x in zip(values, lines, strict=True)]
-        least = np.min([sign * (v - x) - e for v, x, e in zip(values, lines, errors, strict=True)], axis=0)
+        values = np.array([np.sign(z) for z in (low, high, low if sign > 0 else high)])
+        if node.kind == "clip":
+            values = np.clip(places, node.parameters[0], node.parameters[1])
+        terms = np.where(slope == 0, 0.0, slope * np.array(places))
+        errors = np.where(slope == 0, 0.0, gamma(2) * (np.abs(values) + np.abs(terms)) + TINY)  # one product, one sum
+        least = np.min(sign * (values - terms) - errors, axis=0)
         return sign * np.where(np.isnan(least), -inf, least)
     n = 2 if node.kind == "square" else int(node.parameters[0]) if node.kind == "power" else 0
     if node.kind == "power" and not (n == node.parameters[0] and 1 <= n <= 64):
@@ -134,18 +137,15 @@ def extremum(node: Node, sign: int, low: np.ndarray, high: np.ndarray, slope: np
     return sign * np.array([_least(f, n, sign, *one) for one in each], dtype=float).reshape(low.shape)
 
 
-def _corners(lows: Sequence[np.ndarray], highs: Sequence[np.ndarray], a: np.ndarray, b: np.ndarray) -> Pair:
+def _corners(lows: Arrays, highs: Arrays, a: np.ndarray, b: np.ndarray) -> Pair:
     """The range of x y - a x - b y: three products and two sums at each corner, their error at most gamma_5 of the absolute sum."""
-    least, most = np.inf, -np.inf
-    for x in (lows[0], highs[0]):
-        for y in (lows[1], highs[1]):
-            value = x * y - a * x - b * y
-            error = gamma(5) * (np.abs(x * y) + np.abs(a * x) + np.abs(b * y)) + TINY
-            least, most = np.minimum(least, value - error), np.maximum(most, value + error)
-    return settle(least, most)
+    corners = [(x, y) for x in (lows[0], highs[0]) for y in (lows[1], highs[1])]
+    values = np.array([x * y - a * x - b * y for x, y in corners])
+    errors = gamma(5) * np.array([np.abs(x * y) + np.abs(a * x) + np.abs(b * y) for x, y in corners]) + TINY
+    return settle(np.min(values - errors, axis=0), np.max(values + errors, axis=0))
 
 
-def image(node: Node, lows: Sequence[np.ndarray], highs: Sequence[np.ndarray]) -> Pair:
+def image(node: Node, lows: Arrays, highs: Arrays) -> Pair:
     """The range of a function on the ranges of its arguments."""
     low, high = lows[0], highs[0]
     if node.kind == "product":
@@ -162,7 +162,7 @@ def image(node: Node, lows: Sequence[np.ndarray], highs: Sequence[np.ndarray]) -
     return (least, most) if node.kind != "leaky_relu" else (down(least), up(most))  # 0 z, z, -z are exact
 
 
-def bent(node: Node, lows: Sequence[np.ndarray], highs: Sequence[np.ndarray]) -> np.ndarray:
+def bent(node: Node, lows: Arrays, highs: Arrays) -> np.ndarray:
     """Where a function is not linear on the ranges of its arguments."""
     low, high = lows[0], highs[0]
     if node.kind in KINKED:
@@ -187,8 +187,9 @@ def _kinked(node: Node, low: np.ndarray, high: np.ndarray, given: np.ndarray | N
     chord = (right * high - left * low) / (high - low)  # any slope between the two will do
     chord = np.where(np.isnan(chord), right, np.clip(chord, some, more))
     gaps = [np.where(np.isnan(e), 0.0, e) for e in ((left - chord) * low, (right - chord) * high)]
-    gap = np.maximum(*gaps) if left <= right else np.minimum(*gaps)  # f - chord is convex (concave): its extremum is at an end
-    gap = gap + np.copysign(8 * UNIT * np.abs(gap) + TINY, right - left)  # a difference and a product: 2u, and underflow
+    # f - chord is convex (concave): its extremum is at an end; a difference and a product: 2u, and underflow
+    gap = np.maximum(*gaps) if left <= right else np.minimum(*gaps)
+    gap = gap + np.copysign(8 * UNIT * np.abs(gap) + TINY, right - left)
     inside, side = (low < 0) & (high > 0), np.where(high > 0, right, left)
     zero = np.zeros(np.broadcast_shapes(low.shape, bend.shape))
     curve = Line((np.where(inside, np.clip(bend, some, more), side),), zero)
@@ -204,9 +205,10 @@ def _slopes(node: Node, low: np.ndarray, high: np.ndarray) -> Pair:
         return _s_shaped(node.kind, -high, -low), _s_shaped(node.kind, low, high)  # point symmetric, but for a constant
     n = 2 if node.kind == "square" else int(node.parameters[0]) if node.kind == "power" else 0
     name = "power" if node.kind == "square" else node.kind
-    plain = (lambda z: np.clip(z, *node.parameters)) if name == "clip" else lambda z: SMOOTH[name].plain(z, n)
+    plain = (lambda z: np.clip(z, node.parameters[0], node.parameters[1])) if name == "clip" else lambda z: SMOOTH[name].plain(z, n)
     middle, part = 0.5 * low + 0.5 * high, 1e-3 * (high - low)
-    chord, tangent = (plain(high) - plain(low)) / (high - low), (plain(middle + part) - plain(middle - part)) / (2 * part)
+    chord = (plain(high) - plain(low)) / (high - low)
+    tangent = (plain(middle + part) - plain(middle - part)) / (2 * part)
     convex = plain(middle) <= 0.5 * plain(low) + 0.5 * plain(high)
     return np.where(convex, tangent, chord), np.where(convex, chord, tangent)
 
@@ -226,29 +228,28 @@ def _s_shaped(kind: str, low: np.ndarray, high: np.ndarray) -> np.ndarray:
 
 
 def lines(
-    node: Node, lows: Sequence[np.ndarray], highs: Sequence[np.ndarray], known: Pair, given: np.ndarray | None, rows: np.ndarray | None
+    node: Node, lows: Arrays, highs: Arrays, known: Pair, given: np.ndarray | None, rows: np.ndarray | None
 ) -> tuple[Line, Line]:
     """Lines below and above f. `known`: a range of f; `given`: unit values or slopes; `rows`: (B, m) coefficients, where
     the line below is wanted only for positive and the line above only for negative ones (None: both are)."""
     if node.kind in KINKED:
         return _kinked(node, lows[0], highs[0], given)
-    if node.kind == "product":
-        w = 0.5 if given is None else given / 255.0
-        b, d = ((1 - w) * lows[0] + w * highs[0],) * 2
-        a, c = (1 - w) * lows[1] + w * highs[1], (1 - w) * highs[1] + w * lows[1]
-        planes = [(1, (a, b), _corners(lows, highs, a, b)[0]), (-1, (c, d), _corners(lows, highs, c, d)[1])]
-    else:
-        slopes = _slopes(node, lows[0], highs[0]) if given is None else (given.astype(float),) * 2
-        planes = []
-        for sign, slope in zip((1, -1), slopes, strict=True):
+    sides = []
+    for sign, level in zip((1, -1), known, strict=True):
+        if node.kind == "product":
+            w = 0.5 if given is None else given / 255.0
+            weights = (w, w) if sign > 0 else (1 - w, w)  # of the upper ends of y and of x
+            a, b = ((1 - v) * lows[k] + v * highs[k] for v, k in zip(weights, (1, 0), strict=True))
+            slopes, constant = [a, b], _corners(lows, highs, a, b)[sign < 0]
+        else:
+            slope = _slopes(node, lows[0], highs[0])[sign < 0] if given is None else given.astype(float)
             low, high, slope = np.broadcast_arrays(lows[0], highs[0], np.where(np.isfinite(slope), slope, 0.0))
             wanted = np.ones(low.shape, bool) if rows is None else sign * rows > 0
-            constant = np.zeros(low.shape)
+            slopes, constant = [slope], np.zeros(low.shape)
             constant[wanted] = extremum(node, sign, low[wanted], high[wanted], slope[wanted])
-            planes.append((sign, (slope,), constant))
-    sides = []
-    for (sign, slopes, constant), level in zip(planes, known, strict=True):  # a line that is nowhere better than a constant
-        best = sum((np.maximum(sign * s * x, sign * s * y) for s, x, y in zip(slopes, lows, highs, strict=True)), sign * constant)
+        best = sign * constant  # where the line is nowhere better than a constant, the constant is taken
+        for s, low, high in zip(slopes, lows, highs, strict=True):
+            best = best + np.maximum(sign * s * low, sign * s * high)
         flat = ~(best > sign * level)
         sides.append(Line(tuple(np.where(flat, 0.0, s) for s in slopes), np.where(flat, level, constant)))
     return sides[0], sides[1]
