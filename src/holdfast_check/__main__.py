@@ -141,12 +141,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"holdfast-check: {error}", file=sys.stderr)
         return 2
     except (Limit, MemoryError) as error:
-        reason = error if isinstance(error, Limit) else f"memory ({error})"
+        reason = str(error) if isinstance(error, Limit) else f"memory ({error})"
         print(f"holdfast-check: limit reached: {reason}", file=sys.stderr)
         return 3
     except Exception as error:
-        reason = error if isinstance(error, Invalid) else f"the check failed ({type(error).__name__}: {error})"
-        print("invalid:", " ".join(str(reason).split())[:500])
+        reason = str(error) if isinstance(error, Invalid) else f"the check failed ({type(error).__name__}: {error})"
+        print("invalid:", " ".join(reason.split())[:500])
         return 1
     print(f"valid\n{figures}")
     return 0

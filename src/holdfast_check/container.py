@@ -22,9 +22,7 @@ LEAF, NOTHING_LEFT = 1, 2**32 - 1
 RECORD = np.dtype([("node", "<u4"), ("kind", "u1"), ("place", "<u4"), ("element", "<u4"), ("at", "<f8")])
 MEMBER = re.compile(r"(header\.json|end\.json|(records|ranges|leaves)/\d{6})")
 JSON_LIMIT = 16 * 2**20
-KEYS = {"format", "version", "claim", "semantics", "networks", "property", "producer"}
-MORE_KEYS = {("sat", ""): {"witness"}, ("unsat", "boxes"): {"mode"}, ("unsat", "neurons"): {"mode", "nonlinear"}}
-ENTRY = {"network": str, "node": str, "part": int, "size": int, "evidence": str}
+MODES = {"boxes": (0, 1, 2, 4), "neurons": (0, 1, 3)}  # the kinds of records
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,40 +131,43 @@ def parsed(data: bytes, name: str) -> dict[str, Any]:
     return value
 
 
+def fits(value: Any, schema: Any) -> bool:
+    """A schema is a type, a list of one schema, a dictionary (key "" stands for any keys), or a test."""
+    if isinstance(schema, dict) and isinstance(value, dict):
+        wanted = schema | dict.fromkeys(value, schema[""]) if "" in schema else schema
+        return set(value) == set(wanted) - {""} and all(fits(value[key], wanted[key]) for key in value)
+    if isinstance(schema, list) and isinstance(value, list):
+        return all(fits(v, schema[0]) for v in value)
+    return type(value) is schema if isinstance(schema, type) else callable(schema) and bool(schema(value))
+
+
 def is_digest(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
 
 
 def checked_header(header: dict[str, Any]) -> dict[str, Any]:
-    """The header if it has exactly the keys and types of section 2."""
-    claim: Any = (header.get("claim"), header.get("mode", ""))
+    """The header if it has exactly the keys and values of section 2."""
+    one_of = lambda *names: lambda v: type(v) is str and v in names  # noqa: E731
+    natural = lambda v: type(v) is int and 0 <= v < 2**31  # noqa: E731
     if (
-        header.get("format") != "holdfast-certificate"
+        not one_of("holdfast-certificate")(header.get("format"))
         or type(header.get("version")) is not int
         or header["version"] != 1
     ):
         raise Invalid("the file is not a holdfast certificate of version 1")
-    if not all(isinstance(c, str) for c in claim) or set(header) != KEYS | MORE_KEYS.get(claim, {""}):
-        raise Invalid("header.json does not have the keys that belong to its claim and mode")
-    networks, witness, table = header["networks"], header.get("witness", {}), header.get("nonlinear", [])
-    good = (
-        header["semantics"] in ("real", "float32")
-        and isinstance(header["producer"], str)
-        and is_digest(header["property"])
-    )
-    good &= isinstance(networks, dict) and all(map(is_digest, networks.values()))
-    good &= isinstance(witness, dict) and all(
-        isinstance(w, list) and all(isinstance(t, str) for t in w) for w in witness.values()
-    )
-    good &= isinstance(table, list) and all(
-        isinstance(e, dict)
-        and set(e) == set(ENTRY)
-        and all(type(e[key]) is kind for key, kind in ENTRY.items())
-        and (0 <= e["part"] < 2**31 and 0 < e["size"] < 2**31 and e["evidence"] in ("unit", "line"))
-        for e in table
-    )
-    if not good:
-        raise Invalid("header.json has values of a wrong kind")
+    schema = {"format": str, "version": int, "producer": str, "networks": {"": is_digest}, "property": is_digest}
+    schema |= {"claim": one_of("sat", "unsat"), "semantics": one_of("real", "float32")}
+    if header.get("claim") == "sat":
+        schema |= {"witness": {"": [str]}}
+    else:
+        schema |= {"mode": one_of(*MODES)}
+    if header.get("mode") == "neurons":
+        entry = {"network": str, "node": str, "part": natural, "size": natural, "evidence": one_of("unit", "line")}
+        schema |= {"nonlinear": [entry]}
+    if not fits(header, schema):
+        raise Invalid(
+            "header.json does not have exactly the keys and the kinds of values that belong to its claim and mode"
+        )
     return header
 
 
@@ -196,24 +197,21 @@ def open_certificate(file: BinaryIO, limit: int) -> Certificate:
         if folder == "leaves" and not {f"records/{number}" for number in numbers} <= set(names):
             raise Invalid("a chunk of leaves has no chunk of records")
     end = parsed(unpacked(archive, "end.json", None), "end.json")
-    digests = end.get("members")
+    digests: Any = end.get("members")
     if (
-        set(end) != {"records", "leaves", "members"}
-        or not isinstance(digests, dict)
-        or not all(map(is_digest, digests.values()))
+        not fits(end, {"records": int, "leaves": int, "members": {"": is_digest}})
+        or sorted([*digests, "end.json"]) != names
     ):
-        raise Invalid("end.json does not have the keys records, leaves and members with digests")
-    if sorted([*digests, "end.json"]) != names:
-        raise Invalid("end.json does not list the members of the archive")
+        raise Invalid("end.json does not count records and leaves and list the other members with their digests")
     for name in digests:
         unpacked(archive, name, digests[name])
     header = checked_header(parsed(unpacked(archive, "header.json", digests["header.json"]), "header.json"))
     chunks = [records(unpacked(archive, n, digests[n])) for n in names if n.startswith("records/")]
     table = np.concatenate(chunks) if chunks else np.empty(0, RECORD)
-    counts = [end["records"], end["leaves"]]
-    if [type(c) for c in counts] != [int, int] or counts != [len(table), int(np.count_nonzero(table["kind"] == LEAF))]:
+    if (end["records"], end["leaves"]) != (len(table), np.count_nonzero(table["kind"] == LEAF)):
         raise Invalid("end.json counts records or leaves that are not there")
-    allowed = {"boxes": (0, 1, 2, 4), "neurons": (0, 1, 3)}.get(header.get("mode", ""), ())
-    if not np.all(np.isfinite(table["at"])) or not np.all(np.isin(table["kind"], allowed)):
+    if not np.all(np.isfinite(table["at"])) or not np.all(
+        np.isin(table["kind"], MODES.get(header.get("mode", ""), ()))
+    ):
         raise Invalid("a record is of a kind that its mode does not have, or its `at` is not finite")
     return Certificate(header, table, archive, digests, size)

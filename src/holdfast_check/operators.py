@@ -275,6 +275,8 @@ def read_network(data: bytes, network: str, nodes: list[Node], start: int) -> Ne
         )
     reader = Reader(network, nodes, start)
     reader.opset = max([o.version for o in model.opset_import if o.domain in ("", "ai.onnx")], default=1)
+    if not 6 <= reader.opset <= 21:
+        raise Unreadable(f"network {network} is written in operator set {reader.opset}, not 6 to 21")
     try:
         return read_graph(reader, graph)
     except (Unreadable, ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:

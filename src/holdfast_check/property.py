@@ -13,6 +13,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -121,6 +122,12 @@ class Reader:
 
     def atom(self, left: Any, right: Any, strict: bool) -> list[Conjunction]:
         """left <= right, or left < right."""
+        if isinstance(left, str) and isinstance(right, str) and not strict:  # the common case: a bound
+            above, below = self.variables.get(left), self.variables.get(right)
+            if above is not None and above >= 0 and below is None:
+                return [([(above, True, self.number(right))], [])]
+            if below is not None and below >= 0 and above is None:
+                return [([(below, False, self.number(left))], [])]
         (a, c), (b, d) = self.expression(left), self.expression(right)
         both = ((v, a.get(v, Fraction(0)) - b.get(v, Fraction(0))) for v in sorted(a | b))
         coefficients, c = tuple((v, w) for v, w in both if w), c - d
@@ -195,6 +202,7 @@ def conjunction(members: Sequence[list[Conjunction]]) -> list[Conjunction]:
     ]
 
 
+@cache
 def enclosing(q: Fraction, upper: bool) -> float:
     """The largest float64 not above q, or the smallest not below."""
     try:

@@ -40,31 +40,20 @@ def number(text: str) -> Fraction:
 
 def function(node: Node, x: arb) -> arb:
     """A ball around the function's values on a ball."""
-    zero, one = arb(0), arb(1)
-    match node.kind, node.parameters:
-        case "relu", _:
-            return x.max(zero)
-        case "leaky_relu", (alpha,):
-            return x.max(zero) + arb(alpha) * x.min(zero)
-        case "abs", _:
-            return abs(x)
-        case "clip", (low, high):
-            return x.max(arb(low)).min(arb(high))
-        case "step", _:
-            return x.sgn()
-        case "sigmoid", _:
-            return one / (one + (-x).exp())
-        case "softplus", _:
-            return x.exp().log1p()
-        case "reciprocal", _:
-            return one / x
-        case "square", _:
-            return x * x
-        case "power", (n,):
-            return x ** int(n)
-        case name, _ if name in ("exp", "log", "sqrt", "sin", "cos", "tanh"):
-            return getattr(x, name)()
-    raise Invalid(f"the function {node.kind} cannot be evaluated exactly")
+    p, zero, one = node.parameters, arb(0), arb(1)
+    values: dict[str, Callable[[], arb]] = {
+        "relu": lambda: x.max(zero),
+        "leaky_relu": lambda: x.max(zero) + arb(p[0]) * x.min(zero),
+        "abs": lambda: abs(x),
+        "clip": lambda: x.max(arb(p[0])).min(arb(p[1])),
+        "step": lambda: x.sgn(),
+        "sigmoid": lambda: one / (one + (-x).exp()),
+        "softplus": lambda: x.exp().log1p(),
+        "reciprocal": lambda: one / x,
+        "square": lambda: x * x,
+        "power": lambda: x ** int(p[0]),
+    }
+    return values[node.kind]() if node.kind in values else getattr(x, node.kind)()  # exp, log, sqrt, sin, cos, tanh
 
 
 def balls(nodes: Sequence[Node], point: Sequence[Fraction], tick: Callable[[], None]) -> np.ndarray:
