@@ -22,6 +22,8 @@ from holdfast.graph import Graph
 from holdfast.operators import INPUT, OPERATORS, LinearOperator
 from holdfast.spec.query import Query
 
+UNSETTLED = frozenset({"clip", "heaviside", "power", "sin", "cos"})
+
 
 class Function(NamedTuple):
     """One entry of the table: a nonlinear node, and its first column in the evidence of its kind."""
@@ -178,13 +180,20 @@ class Table:
                 result[f.position] = np.repeat(spread, rows, axis=2)
         return result
 
-    def ranges_bytes(self, state: Enclosures) -> int:
+    @property
+    def settled(self) -> bool:
+        """Whether the format says which lines are taken of every function where no evidence is given (section 7)."""
+        return not any(f.op in UNSETTLED for f in self.functions)
+
+    def ranges_bytes(self, state: Enclosures | None = None) -> int:
         """How large the evidence for narrowing all ranges of a region may get (section 7)."""
         total = 0
         for position, (entry, _) in self.arguments.items():
             if position not in plan(self.graph).settled:
                 units, lines = self.widths(entry)
-                total += 2 * int(np.asarray(loose(state, position)).sum()) * (units + 4 * lines)
+                size = math.prod(self.graph[position].shape)
+                count = size if state is None else int(np.asarray(loose(state, position)).sum())
+                total += 2 * count * (units + 4 * lines)
         return total
 
 

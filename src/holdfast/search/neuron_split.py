@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from holdfast.bounds.enclosure import OutOfTime, Problem
+from holdfast.bounds.enclosure import Enclosures, OutOfTime, Problem
 from holdfast.bounds.optimised import Schedule, refine_optimised
 from holdfast.search.budget import Budget
 from holdfast.search.evidence import Block, Leaf, range_recorder
@@ -41,15 +41,20 @@ def neuron_split(
     done = 0
     began = budget.seconds
     evidence: dict[int, int] = {}  # bytes that narrowing the ranges of a region once more may take in the certificate
+    passes: dict[int, int] = {}  # how often evidence for narrower ranges of a region was given
+    told = proof is not None and not search.table.settled and search.table.ranges_bytes() <= RANGES_BYTES
     for region in range(len(query.regions)):
         try:
             problem.check_time()
-            state = search.root(region)
+            # told: the lines taken by default are the engine's own, so they are written down
+            state = _narrowed(search, region, Schedule(iterations=1), proof, passes) if told else search.root(region)
             evidence[region] = search.table.ranges_bytes(state) if proof is not None else 0
         except OutOfTime:
             return Outcome(Reason.TIME, None, -np.inf, done, "the time ended while the whole region was being bounded")
     cost = budget.seconds - began  # of one pass over all regions
-    open_nodes = _begun([(r, c) for r, facts in enumerate(query.regions) for c in range(len(facts.cases))], {}, proof)
+    open_nodes = _begun(
+        [(r, c) for r, facts in enumerate(query.regions) for c in range(len(facts.cases))], passes, proof
+    )
     stuck: list[Node] = []
     refined = False
     team: Workers | None = None
@@ -65,7 +70,7 @@ def neuron_split(
             if done >= REFINE_AFTER and not refined:
                 refined = True
                 regions = {n.region for n in open_nodes if evidence[n.region] <= RANGES_BYTES}
-                passes = _refine_roots(search, regions, cost, budget, proof)
+                _refine_roots(search, regions, cost, budget, proof, passes)
                 # sub-problems begun on the looser ranges are begun again
                 open_nodes = _begun(sorted({(n.region, n.case) for n in (*open_nodes, *stuck)}), passes, proof)
                 stuck = []
@@ -133,34 +138,36 @@ def _children(looked: Looked, proof: Proof | None) -> list[Node]:
 
 
 def _refine_roots(
-    search: NeuronSplit, regions: set[int], cost: float, budget: Budget, proof: Proof | None
-) -> dict[int, int]:
-    """Optimise the slopes of every single pre-activation bound, as far as a sixth of the time left allows.
-
-    Returns how many such passes each region has had.
-    """
+    search: NeuronSplit, regions: set[int], cost: float, budget: Budget, proof: Proof | None, passes: dict[int, int]
+) -> None:
+    """Optimise the slopes of every single pre-activation bound, as far as a sixth of the time left allows."""
     iterations = int(np.clip(budget.left / 6 / max(2.0 * cost, 1e-3), 0, 10)) if np.isfinite(budget.left) else 10
-    passes: dict[int, int] = {}
     for region in sorted(regions) if iterations >= 2 else ():
         if budget.expired():
-            break
-        blocks: list[Block] = []
-
-        def emit(block: Block, region: int = region, blocks: list[Block] = blocks) -> None:
-            if search.table.ordered:
-                proof.writer.ranges(region, 1, *block)  # type: ignore[union-attr]
-            else:  # the format wants the order of the table
-                blocks.append(block)
-
-        record = range_recorder(search.table, emit) if proof is not None else None
+            return
         try:
-            search.root(region, refine_optimised(Schedule(iterations=iterations), record))
+            _narrowed(search, region, Schedule(iterations=iterations), proof, passes)
         except OutOfTime:
-            break
-        for block in sorted(blocks, key=lambda b: b[0]):
-            proof.writer.ranges(region, 1, *block)  # type: ignore[union-attr]
-        passes[region] = 1
-    return passes
+            return
+
+
+def _narrowed(
+    search: NeuronSplit, region: int, schedule: Schedule, proof: Proof | None, passes: dict[int, int]
+) -> Enclosures:
+    """Narrow the ranges of a region with optimised slopes, which are written down where there is a proof."""
+    number, blocks = passes.get(region, 0) + 1, []
+
+    def emit(block: Block) -> None:
+        if search.table.ordered:
+            proof.writer.ranges(region, number, *block)  # type: ignore[union-attr]
+        else:  # the format wants the order of the table
+            blocks.append(block)
+
+    state = search.root(region, refine_optimised(schedule, range_recorder(search.table, emit) if proof else None))
+    for block in sorted(blocks, key=lambda b: b[0]):
+        proof.writer.ranges(region, number, *block)  # type: ignore[union-attr]
+    passes[region] = number
+    return state
 
 
 def _written(search: NeuronSplit, proof: Proof, batch: int, budget: Budget, spent: float) -> None:
