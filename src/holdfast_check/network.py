@@ -153,7 +153,9 @@ class Builder:
         if left is not None and right is not None:
             result = fold(operator, left, right)
             if result.dtype.kind in "fO" and not single(result):
-                self.obstacle = self.obstacle or f"{' '.join(self.here)} computes constants that float32 cannot hold"
+                self.obstacle = (
+                    self.obstacle or f"{' '.join(map(str, self.here))} computes constants that float32 cannot hold"
+                )
             return constant(result)
         shape = np.broadcast_shapes(a.shape, b.shape)
         if operator == "Div" and right is None:  # reciprocal and product
@@ -226,7 +228,7 @@ class Builder:
         strides, dilations = (tuple(take(name, None) or [1] * rank) for name in ("strides", "dilations"))
         pads, auto = take("pads", None) or [0] * 2 * rank, take("auto_pad", b"NOTSET")
         steps = list(zip(x.shape[2:], kernel, strides, dilations, strict=True))
-        if auto in (b"SAME_UPPER", b"SAME_LOWER"):  # as many windows as strides begun
+        if auto in (b"SAME_UPPER", b"SAME_LOWER") and max(dilations) == 1:  # as many windows as strides begun
             total = [max(0, (-(-n // s) - 1) * s + (k - 1) * d + 1 - n) for n, k, s, d in steps]
             less, more = [t // 2 for t in total], [t - t // 2 for t in total]
             pads, auto = less + more if auto == b"SAME_UPPER" else more + less, b"NOTSET"

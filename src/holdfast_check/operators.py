@@ -18,7 +18,7 @@ from onnx import TensorProto, numpy_helper
 
 from holdfast_check.arithmetic import Unreadable
 from holdfast_check.linear import Sum
-from holdfast_check.network import Builder, Node, Value, constant
+from holdfast_check.network import Builder, Node, Value, constant, sized
 
 FUNCTIONS = {
     "Relu": "relu",
@@ -62,6 +62,13 @@ def tensor(proto: TensorProto) -> np.ndarray:
     if array.dtype.kind not in "fiub":
         raise Unreadable(f"constant {proto.name} has an element type that is not supported")
     return array
+
+
+def sliced(start: int, end: int, step: int, n: int) -> np.ndarray:
+    """Places that Slice reads of n: ends count from behind if negative, and are clamped to what the step can reach."""
+    back = int(step < 0)
+    start, end = (min(max(e + n if e < 0 else e, low), n - back) for e, low in ((start, 0), (end, -back)))
+    return np.arange(start, end, step)
 
 
 @dataclass
@@ -208,10 +215,10 @@ class Reader(Builder):
             case "Slice":
                 starts, ends = setting("starts", 1), setting("ends", 2)
                 axes, steps = setting("axes", 3, list(range(len(starts)))), setting("steps", 4, [1] * len(starts))
-                cuts = [slice(None)] * rank
                 for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
-                    cuts[axis] = slice(start, end, step)
-                return [self.move(lambda a, _: a[tuple(cuts)], x)]
+                    read = sliced(start, end, step, x.shape[axis])
+                    x = self.move(lambda a, _, c=read, i=axis: np.take(a, c, axis=i), x)
+                return [x]
             case "Gather":
                 axis, index = take("axis", 0), needed(known[1]).astype(np.int64)
                 return [self.move(lambda a, _: np.take(a, index, axis=axis), x)]
@@ -221,6 +228,7 @@ class Reader(Builder):
                 widths = [(0, 0)] * rank
                 for axis, a, b in zip(axes, pads[: len(axes)], pads[len(axes) :], strict=True):
                     widths[axis] = (a, b)
+                sized([n + a + b for n, (a, b) in zip(x.shape, widths, strict=True)])
                 more: Any = (lambda c: {"constant_values": c}) if mode == "constant" else (lambda _: {})
                 return [self.move(lambda a, c: np.pad(a, widths, mode, **more(c)), x, blank=blank)]  # type: ignore[call-overload]
             case "ReduceSum" | "ReduceMean":
@@ -271,7 +279,7 @@ def read_network(data: bytes, network: str, nodes: list[Node], start: int) -> Ne
     unknown = {n.op_type for n in graph.node} - {*FUNCTIONS, *OPERATORS.split()}
     if unknown or any(n.domain not in ("", "ai.onnx") for n in graph.node) or len(graph.sparse_initializer):
         raise Unreadable(
-            f"network {network} uses what is not supported: {', '.join(sorted(unknown)) or 'other domains'}"
+            f"network {network} uses what is not supported: {', '.join(sorted(map(str, unknown))) or 'other domains'}"
         )
     reader = Reader(network, nodes, start)
     reader.opset = max([o.version for o in model.opset_import if o.domain in ("", "ai.onnx")], default=1)
@@ -280,7 +288,7 @@ def read_network(data: bytes, network: str, nodes: list[Node], start: int) -> Ne
     try:
         return read_graph(reader, graph)
     except (Unreadable, ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
-        raise Unreadable(f"network {network}, {' '.join(reader.here)}: {error}") from None
+        raise Unreadable(f"network {network}, {' '.join(map(str, reader.here))}: {error}") from None
 
 
 def read_graph(reader: Reader, graph: onnx.GraphProto) -> Network:

@@ -80,6 +80,7 @@ CASES = {
     "expand": one("Expand", [3, 1], constants={"s": np.array([2, 1, 4], INT)}),
     "concat": one("Concat", [1, 2], inputs={"x": [1, 2], "z": [1, 3]}, constants={"c": weights(1, 2)}, axis=1),
     "slice": one("Slice", [5, 6], constants={"s": np.array([1, -1], INT), "e": np.array([10, -7], INT), "a": np.array([0, 1], INT), "t": np.array([2, -2], INT)}),
+    "slice clamped": one("Slice", [3, 2], constants={"s": np.array([-9], INT), "e": np.array([-9], INT), "a": np.array([0], INT), "t": np.array([-1], INT)}),
     "slice old": one("Slice", [5, 6], opset=9, starts=[1], ends=[-1], axes=[1]),
     "gather": one("Gather", [3, 4], constants={"i": np.array([[0, -1], [2, 0]], INT)}, axis=0),
     "pad": one("Pad", [2, 3], constants={"p": np.array([0, 1, 2, 0], INT), "v": np.float32(1.5)}),
