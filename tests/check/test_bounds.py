@@ -1,5 +1,7 @@
 """Ranges and linear bounds of random networks against exact values (balls of 300 bits) and float32 executions; no tolerance."""
 
+from fractions import Fraction
+
 import flint
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from holdfast_check.arithmetic import Limit, dot, plus
 from holdfast_check.bounds import forward, graph_of, least, narrow, substitute
 from holdfast_check.linear import Dense, Gather, Scale, Sum
 from holdfast_check.network import Node
+from holdfast_check.relaxations import lines
 
 FUNCTIONS = {
     "relu": (), "leaky_relu": (0.1,), "abs": (), "clip": (-1.0, 1.0), "step": (), "sigmoid": (), "tanh": (), "exp": (), "square": (), "power": (3.0,),
@@ -235,8 +238,8 @@ def execution(nodes: list[Node], x: np.ndarray, rng: np.random.Generator) -> lis
         elif node.kind == "product":
             value = args[0] * args[1]
         else:
-            alpha = np.float32(0.1)  # the parameter is the float64 0.1; its float32 is within the 2 u
-            value = {"relu": lambda z: np.maximum(z, 0), "leaky_relu": lambda z: np.where(z > 0, z, alpha * z), "abs": np.abs, "tanh": np.tanh,
+            # the parameter of leaky_relu is the float64 0.1; its float32 is within the 2 u
+            value = {"relu": lambda z: np.maximum(z, 0), "leaky_relu": lambda z: np.where(z > 0, z, np.float32(0.1) * z), "abs": np.abs, "tanh": np.tanh,
                      "sigmoid": lambda z: 1 / (1 + np.exp(-z)), "exp": np.exp}[node.kind](args[0])  # fmt: skip
         values.append(np.asarray(value, np.float32))
     return values
@@ -271,3 +274,77 @@ def test_sums_are_rounded_down():
     rows, one, many = rng.normal(size=(4, 3, 5)), rng.normal(size=(1, 5)), rng.normal(size=(4, 5))
     assert np.allclose(dot(rows, one), rows @ one[0])
     assert np.allclose(dot(rows, many), np.einsum("brm,bm->br", rows, many)) and np.allclose(dot(rows[:, :1], many), np.einsum("brm,bm->br", rows[:, :1], many))
+
+
+def aligned(nodes: list[Node], start: dict[int, np.ndarray], rng: np.random.Generator, evidence: dict[int, np.ndarray] | None = None) -> None:
+    """At the corner of the box where all rounding errors of the coefficients add up, the linear bound still holds exactly."""
+    size = nodes[0].size
+    graph = graph_of(tuple(nodes), size, False, lambda: None)
+    box = -np.ones((1, size)), np.ones((1, size))
+    ranges = forward(graph, box, {})
+    a, c = substitute(graph, ranges, start, evidence)
+    coefficients = [Fraction(0)] * size
+    rows = {j: [Fraction(v) for v in r[0, 0].tolist()] for j, r in start.items()}
+    for i in range(len(nodes) - 1, -1, -1):  # the same in rationals; functions have one line only
+        row = rows.pop(i, None)
+        if row is None:
+            continue
+        node = nodes[i]
+        if node.kind == "input":
+            coefficients = [p + q for p, q in zip(coefficients, row, strict=True)]
+        elif node.linear is None:
+            slope = graph_slope(graph, ranges, i, evidence)
+            rows[node.inputs[0]] = [p * Fraction(s) for p, s in zip(row, slope, strict=True)]
+        else:
+            for j, matrix in zip(node.inputs, node.linear.transpose(np.eye(node.size)[None]), strict=True):
+                part = [sum((p * Fraction(float(w)) for p, w in zip(row, column, strict=True)), Fraction(0)) for column in matrix[0].T]
+                rows[j] = [p + q for p, q in zip(rows.get(j, [Fraction(0)] * len(part)), part, strict=True)]
+    gap = sum(abs(Fraction(float(v)) - exact) for v, exact in zip(a[0, 0], coefficients, strict=True))
+    assert gap > 0 and Fraction(float(c[0, 0])) + gap <= 0
+
+
+def graph_slope(graph, ranges, i, evidence):
+    below, _ = lines(graph.nodes[i], *ranges.of(graph.nodes[i]), ranges.bare[i], evidence[i], np.ones((1, graph.nodes[i].size)))
+    return below.slopes[0][0].tolist()
+
+
+@pytest.mark.parametrize("case", ["matrix", "slopes", "sum"])
+def test_rounding_of_coefficients_is_paid_for(case):
+    """Constants are zero here, so that c holds nothing but what rounding may cost."""
+    rng = np.random.default_rng(13)
+    for _ in range(20):
+        inputs = Node("input", (), 8, rounds=False)
+        row = np.abs(rng.normal(size=(1, 1, 8)))
+        if case == "matrix":
+            nodes = [inputs, Node("linear", (0,), 8, linear=Dense(weights=rng.normal(size=(8, 8)), terms=8, back=8))]
+            aligned(nodes, {1: row}, rng)
+        elif case == "slopes":
+            aligned([inputs, Node("relu", (0,), 8)], {1: row}, rng, {1: rng.integers(1, 255, (1, 8)).astype(float)})
+        else:
+            exact_copy = Node("linear", (0,), 8, linear=Gather(sizes=(8,), index=np.arange(8), exact=True))
+            aligned([inputs, exact_copy], {1: row, 0: rng.normal(size=(1, 1, 8))}, rng)
+
+
+def test_least_is_rounded_down():
+    rng = np.random.default_rng(14)
+    for _ in range(200):
+        a, low = rng.normal(size=(1, 1, 30)), rng.normal(size=(1, 30))
+        low[0, -1] -= (a[0, 0] @ low[0]) / a[0, 0, -1]  # the sum cancels
+        found = least((low, low), a, np.zeros((1, 1)))[0, 0]
+        assert Fraction(float(found)) <= sum(Fraction(float(p)) * Fraction(float(q)) for p, q in zip(a[0, 0], low[0], strict=True))
+
+
+def test_noise_of_float32_is_charged_in_full():
+    """sum |w||x| = 6 and 4 terms: k = 6; the second node is a library function."""
+    u, k = 2.0**-24, 6
+    w = Dense(weights=np.array([[1.0, 2.0, -2.0, 1.0]]), bias=np.zeros(1), terms=4, back=1)
+    nodes = (Node("input", (), 4, rounds=False), Node("linear", (0,), 1, linear=w), Node("tanh", (1,), 1))
+    box, lows = (np.ones((1, 4)), np.ones((1, 4))), []
+    for float32 in (True, False):
+        graph = graph_of(nodes, 4, float32, lambda: None)
+        ranges = forward(graph, box, {})
+        both = [least(box, *substitute(graph, ranges, {j: np.ones((1, 1, 1))})).item() for j in (1, 2)]
+        lows.append((ranges.lower[1].item(), ranges.lower[2].item(), *both))
+    linear, tanh = k * u / (1 - k * u) * 6 + 2 * k * 2.0**-126, 64 * u * np.tanh(2) + 2.0**-20
+    noisy, real = np.array(lows)
+    assert np.all(real - noisy >= [linear - 1e-14, tanh, linear - 1e-14, tanh]) and np.all(real - noisy <= [1.01 * linear, 1.1 * tanh, 1.01 * linear, 1.1 * tanh])

@@ -183,7 +183,7 @@ def test_rows_cases_and_strictness():
     assert prove(query(MARGIN, region(low, high, (0,))), certificate(LEAF_ONLY))
     assert prove(query(MARGIN, region(low, high, (1, 0), (0, 2))), certificate(LEAF_ONLY))
     for cases, strict in (([(0,), (1,)], None), ([(2,)], None), ([(1, 2)], None), ([(0,), ()], None)):
-        with pytest.raises(Invalid, match="region 0.*case"):
+        with pytest.raises(Invalid, match=r"region 0.*case"):
             prove(query(MARGIN, region(low, high, *cases), strict=strict), certificate(LEAF_ONLY))
     both = [(0, ROOT, 0, 0, 0), (0, LEAF, 0, 0, 0), (1, ROOT, 1, 0, 0), (1, LEAF, 0, 0, 0)]
     assert prove(query(MARGIN, region(low, high, (0,)), region(high, high, (1,))), certificate(both))
@@ -289,6 +289,18 @@ def test_splits_of_neurons_need_their_multipliers():
         prove(w_query(-1e-9), certificate(SPLIT, "neurons", TABLE, [chunk([-1, 1], [0, 0])]))
     again = [(0, ROOT, 0, 1, 0), (1, ROOT, 0, 1, 0), *[(n + 1, *rest) for n, *rest in SPLIT[1:]]]
     assert prove(w_query(), certificate(again, "neurons", TABLE, [chunk([-1, 1], [0, 0])]))
+
+
+def test_where_a_neuron_is_split_enters_the_bound():
+    """Left of z = t the margin is only known to be at least 0.1 - t with the multiplier -1, right of it t + 0.1 with 1."""
+    for at, good in ((0.05, True), (-0.05, True), (0.2, False), (-0.2, False)):
+        records = [SPLIT[0], (0, NEURON, 0, 0, at), *SPLIT[2:]]
+        c = certificate(records, "neurons", TABLE, [chunk([-1, 1], [0, 255])])
+        if good:
+            assert prove(w_query(), c)
+        else:
+            with pytest.raises(Invalid, match="at least -0.1"):
+                prove(w_query(), c)
 
 
 def test_ends_that_leave_nothing():
