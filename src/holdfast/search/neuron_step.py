@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +25,8 @@ from holdfast.search.evidence import Leaf, Table
 from holdfast.search.explain import case_text
 from holdfast.search.minimise import Trial
 from holdfast.spec.query import Query
+
+LAST_ITERATIONS = 100  # for a sub-problem that has no neuron left to split
 
 
 class Root(NamedTuple):
@@ -210,23 +212,29 @@ class NeuronSplit:
             node = nodes[i]
             neuron = int(scores[i].argmax())
             bound = float(value[i].max())
+            betas = weights[i, [*(n for n, _, _ in node.splits), neuron]]
+            betas[-1] = 0.0
+            last = node._replace(bound=bound, slopes=slopes, multipliers=betas[:-1])
             if not scores[i, neuron] > 0:
-                stuck.append(node._replace(bound=bound))
+                stuck.append(last)
                 continue
             position, first = self.place_of(neuron)
             low = float(state.lower[position][i].reshape(-1)[neuron - first])
             high = float(state.upper[position][i].reshape(-1)[neuron - first])
             at = self._point(position, low, high)
             if not low < at < high:
-                stuck.append(node._replace(bound=bound))
+                stuck.append(last)
                 continue
-            betas = weights[i, [*(n for n, _, _ in node.splits), neuron]]
-            betas[-1] = 0.0
             below, above = (
                 Node(node.region, node.case, (*node.splits, (neuron, *ends)), bound, slopes, betas)
                 for ends in ((-np.inf, at), (at, np.inf))
             )
             splits.append(Split(node.number, neuron, at, (below, above)))
+        if stuck:  # nothing is relaxed any more, or hardly: what is left to find are multipliers
+            again = self.bounded(stuck, replace(self.schedule, iterations=LAST_ITERATIONS))
+            leaves += self._leaves(stuck, again) if self.slack else []
+            open_ = np.flatnonzero(~(again.refuted.any(1) | again.empty))
+            stuck = [stuck[i]._replace(bound=max(stuck[i].bound, float(again.best.value[i].max()))) for i in open_]
         return Looked(splits, stuck, candidates, leaves)
 
     def attempt(self, trials: list[Trial]) -> list[Leaf | None]:
