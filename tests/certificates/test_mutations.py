@@ -60,7 +60,7 @@ def test_no_corruption_is_accepted(kind: str, tmp_path: Path) -> None:
             if status == 0 and name not in HARMLESS:
                 left, right = (Archive.read(d).members | {"end.json": b""} for d in (data, original))
                 assert left == right, f"{name} {seed} was accepted"  # else a bit of the archive's own bookkeeping
-    assert sum(tried.values()) > 250, tried
+    assert sum(tried.values()) > 200, tried
 
 
 @pytest.mark.parametrize("kind", ["boxes", "neurons"])
