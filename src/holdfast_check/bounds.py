@@ -180,7 +180,8 @@ def substitute(
         node, (lows, highs) = graph.nodes[i], ranges.of(graph.nodes[i])
         if node.kind == "input":
             part = slice(node.start, node.start + node.size)
-            total[:, :, part] = add(total[:, :, part], rows, ranges.lower[i], ranges.upper[i])
+            old = total[:, :, part]  # not zero where two networks share inputs
+            total[:, :, part] = add(old, rows, ranges.lower[i], ranges.upper[i]) if np.any(old) else rows
             continue
         if node.linear is not None:
             gain = -dot(np.abs(rows), ranges.cost[i])

@@ -316,8 +316,9 @@ def test_rounding_of_coefficients_is_paid_for(case):
         inputs = Node("input", (), 8, rounds=False)
         row = np.abs(rng.normal(size=(1, 1, 8)))
         if case == "matrix":
-            nodes = [inputs, Node("linear", (0,), 8, linear=Dense(weights=rng.normal(size=(8, 8)), terms=8, back=8))]
-            aligned(nodes, {1: row}, rng)
+            w = rng.normal(size=(8, 8))
+            w[-1] = -(row[0, 0, :-1] @ w[:-1]) / row[0, 0, -1]  # the sums cancel
+            aligned([inputs, Node("linear", (0,), 8, linear=Dense(weights=w, terms=8, back=8))], {1: row}, rng)
         elif case == "slopes":
             aligned([inputs, Node("relu", (0,), 8)], {1: row}, rng, {1: rng.integers(1, 255, (1, 8)).astype(float)})
         else:
@@ -348,3 +349,11 @@ def test_noise_of_float32_is_charged_in_full():
     linear, tanh = k * u / (1 - k * u) * 6 + 2 * k * 2.0**-126, 64 * u * np.tanh(2) + 2.0**-20
     noisy, real = np.array(lows)
     assert np.all(real - noisy >= [linear - 1e-14, tanh, linear - 1e-14, tanh]) and np.all(real - noisy <= [1.01 * linear, 1.1 * tanh, 1.01 * linear, 1.1 * tanh])
+
+
+def test_networks_that_share_inputs():
+    nodes = (Node("input", (), 2, rounds=False), Node("input", (), 2, rounds=False))
+    box = np.array([[0.0, 1.0]]), np.array([[1.0, 2.0]])
+    graph = graph_of(nodes, 2, False, lambda: None)
+    a, c = substitute(graph, forward(graph, box, {}), {0: np.array([[[1.0, 2.0]]]), 1: np.array([[[0.1, -5.0]]])})
+    assert a.tolist() == [[[1.1, -3.0]]] and -1e-14 < c.item() < -1e-16

@@ -299,7 +299,7 @@ def test_where_a_neuron_is_split_enters_the_bound():
         if good:
             assert prove(w_query(), c)
         else:
-            with pytest.raises(Invalid, match="at least -0.1"):
+            with pytest.raises(Invalid, match=r"at least -0\.1"):
                 prove(w_query(), c)
 
 
