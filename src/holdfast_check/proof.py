@@ -116,9 +116,9 @@ def prove(query: Query, certificate: Any, *, deadline: float | None, report: Cal
     places = [] if boxes else read_places(query, header["nonlinear"])
     tree = read_tree(records, boxes, query, places)
     deepest, numbers = max(tree.depth, default=0), sum(node.size for node in query.nodes)
-    memory = (
-        8 * (40 * BATCH * numbers + 10 * ROOM) + 16 * BATCH * (deepest + 1) * numbers * boxes + 300 * len(records)
-    ) / 2**20
+    evidence = 0 if boxes else int(np.sum(records["kind"] == LEAF)) * sum(p.size * (2 if p.unit else 8) for p in places)
+    waiting = 16 * BATCH * (deepest + 1) * numbers * boxes
+    memory = 60 + (8 * (40 * BATCH * numbers + 10 * ROOM) + waiting + evidence + 300 * len(records)) / 2**20
     report(f"{len(tree.record)} obligations, up to {deepest} splits deep; about {memory:.0f} MiB at most")
     task = Task(graph_of(query.nodes, query.inputs, float32, tick), query, tree, places)
     with np.errstate(all="ignore"):
@@ -387,7 +387,11 @@ def read_evidence(task: Task, chunks: Sequence[tuple[np.ndarray, np.ndarray, np.
     leaves = np.flatnonzero((records["kind"] == LEAF) & (records["element"] != NOTHING)).tolist()
     starts = np.cumsum([0, *(task.tree.depth[n] for n in records["node"][leaves].tolist())]).tolist()
     units, lines = (sum(p.size for p in task.places if p.unit == unit) for unit in (True, False))
-    multipliers, unit, line = (np.concatenate([np.zeros(0, "f4"), *column]) for column in zip(*chunks, strict=True)) if chunks else [np.zeros(0)] * 3
+    multipliers, unit, line = (
+        (np.concatenate([np.zeros(0, "f4"), *column]) for column in zip(*chunks, strict=True))
+        if chunks
+        else [np.zeros(0)] * 3
+    )
     if (len(multipliers), len(unit), len(line)) != (starts[-1], len(leaves) * units, len(leaves) * lines):
         raise Invalid("the evidence of leaves does not have the length that their records ask for")
     place = {leaf: (k, starts[k]) for k, leaf in enumerate(leaves)}
@@ -413,7 +417,9 @@ def refute(task: Task, ranges: Ranges, evidence: Evidence, number: int, case: in
             multipliers = evidence.multipliers[first : first + len(splits)].tolist()
         for (place, element, at, upper), weight in zip(splits, multipliers, strict=True):
             if not (0 <= weight < np.inf if upper else -np.inf < weight <= 0):
-                raise Invalid(f"region {number}, {tree.name(owner)}: the multiplier {weight} has the wrong sign for its side")
+                raise Invalid(
+                    f"region {number}, {tree.name(owner)}: the multiplier {weight} has the wrong sign for its side"
+                )
             j, e = argument(task, place, element)
             if known[j][0] is ranges.lower[j]:
                 known[j] = np.repeat(ranges.lower[j], batch, axis=0), np.repeat(ranges.upper[j], batch, axis=0)
@@ -429,7 +435,9 @@ def refute(task: Task, ranges: Ranges, evidence: Evidence, number: int, case: in
         gain[b] += weight * at
         cost[b] += abs(weight) * (abs(at) + max(abs(found.lower[j][b, e]), abs(found.upper[j][b, e])))
     which = [evidence.place.get(leaf, (0, 0))[0] for leaf in leaves]  # a leaf without a row has none, and takes any
-    given = values_of(task.places, *(x[which] if len(x) else np.zeros((batch, x.shape[1])) for x in (evidence.unit, evidence.line)))
+    given = values_of(
+        task.places, *(x[which] if len(x) else np.zeros((batch, x.shape[1])) for x in (evidence.unit, evidence.line))
+    )
     a, c = substitute(graph, found, start, given)
     bound = least(box, a, plus(c, (gain - gamma(len(imposed)) * cost - TINY)[:, None]))[:, 0]
     for b, (row, owner) in enumerate(zip(asked, owners, strict=True)):

@@ -205,7 +205,11 @@ def _slopes(node: Node, low: np.ndarray, high: np.ndarray) -> Pair:
         return _s_shaped(node.kind, -high, -low), _s_shaped(node.kind, low, high)  # point symmetric, but for a constant
     n = 2 if node.kind == "square" else int(node.parameters[0]) if node.kind == "power" else 0
     name = "power" if node.kind == "square" else node.kind
-    plain = (lambda z: np.clip(z, node.parameters[0], node.parameters[1])) if name == "clip" else lambda z: SMOOTH[name].plain(z, n)
+    plain = (
+        (lambda z: np.clip(z, node.parameters[0], node.parameters[1]))
+        if name == "clip"
+        else lambda z: SMOOTH[name].plain(z, n)
+    )
     middle, part = 0.5 * low + 0.5 * high, 1e-3 * (high - low)
     chord = (plain(high) - plain(low)) / (high - low)
     tangent = (plain(middle + part) - plain(middle - part)) / (2 * part)

@@ -38,14 +38,29 @@ def network(kinds: list[str], rng: np.random.Generator, width: int = 6, doubt: f
     """Two inputs, joined; layers with sums of two branches; the last but one is a product; then three margins."""
     nodes = [Node("input", (), 2, rounds=False), Node("input", (), 1, start=2, rounds=False)]
     index = np.array([2, 0, 1, -1, 0])
-    nodes.append(Node("linear", (0, 1), 5, linear=Gather(sizes=(2, 1), index=index, back=2, exact=True, bias=np.array([0, 0, 0, 0.5, 0])), rounds=False))
+    nodes.append(
+        Node(
+            "linear",
+            (0, 1),
+            5,
+            linear=Gather(sizes=(2, 1), index=index, back=2, exact=True, bias=np.array([0, 0, 0, 0.5, 0])),
+            rounds=False,
+        )
+    )
     nodes.append(dense(2, width, 5, rng, doubt=doubt))
     for kind in kinds:
         before = len(nodes) - 1
         nodes.append(Node(kind, (before,), width, parameters=FUNCTIONS[kind], rounds=kind not in EXACT))
         nodes.append(dense(before + 1, width, width, rng, 0.7, doubt))
         nodes.append(Node("linear", (before + 2, before), width, linear=Sum(weights=np.array([1.0, -1.0]), terms=2)))
-        nodes.append(Node("linear", (before + 3,), width, linear=Scale(weights=rng.normal(size=width).astype(np.float32).astype(float))))
+        nodes.append(
+            Node(
+                "linear",
+                (before + 3,),
+                width,
+                linear=Scale(weights=rng.normal(size=width).astype(np.float32).astype(float)),
+            )
+        )
     last = len(nodes) - 1
     nodes.append(Node("product", (last, last - 1), width))
     nodes.append(dense(last + 1, 3, width, rng))
@@ -106,8 +121,14 @@ def check(nodes: list[Node], box: tuple[np.ndarray, np.ndarray], evidence: bool,
     assert not ranges.empty.any()
     starts, batch = {}, len(box[0])
     for j in (len(nodes) - 1, len(nodes) - 4, 3):
-        starts[j] = rng.normal(size=(batch, 1 if evidence else 4, nodes[j].size)) * (rng.uniform(size=(batch, 1, nodes[j].size)) < 0.7)
-    choices = {i: rng.integers(0, 256, (batch, n.size)).astype(float) for i, n in enumerate(nodes) if n.kind not in ("input", "linear")}
+        starts[j] = rng.normal(size=(batch, 1 if evidence else 4, nodes[j].size)) * (
+            rng.uniform(size=(batch, 1, nodes[j].size)) < 0.7
+        )
+    choices = {
+        i: rng.integers(0, 256, (batch, n.size)).astype(float)
+        for i, n in enumerate(nodes)
+        if n.kind not in ("input", "linear")
+    }
     for i, values in choices.items():
         if nodes[i].kind not in ("relu", "leaky_relu", "abs", "product"):
             choices[i] = values / 128 - 1
@@ -116,7 +137,9 @@ def check(nodes: list[Node], box: tuple[np.ndarray, np.ndarray], evidence: bool,
     assert np.isfinite(a).all() and np.isfinite(c).all()
     for b in range(batch):
         corners = [np.where(rng.uniform(size=3) < 0.5, box[0][b], box[1][b]) for _ in range(4)]
-        inside = [np.clip(box[0][b] + rng.uniform(size=3) * (box[1][b] - box[0][b]), box[0][b], box[1][b]) for _ in range(3)]
+        inside = [
+            np.clip(box[0][b] + rng.uniform(size=3) * (box[1][b] - box[0][b]), box[0][b], box[1][b]) for _ in range(3)
+        ]
         for x in (*corners, *inside):
             values = exact(nodes, x)
             for j in range(len(nodes)):
@@ -211,10 +234,15 @@ def test_float32_executions_stay_inside(kind):
     start = {len(nodes) - 1: np.concatenate([np.eye(3), -np.eye(3)])[None]}
     a, c = substitute(graph, ranges, start)
     bound = least(box, a, c)
-    real = least(box, *substitute(g := graph_of(tuple(nodes), 3, False, lambda: None), forward(g, box, {}, narrow), start))
+    real = least(
+        box, *substitute(g := graph_of(tuple(nodes), 3, False, lambda: None), forward(g, box, {}, narrow), start)
+    )
     assert np.all(bound < real) and np.all(real - bound < 1e-2)
     for _ in range(100):
-        x = np.clip((centre[0] + rng.uniform(-1, 1, 3) * 2.0**-10).astype(np.float32), *(end[0].astype(np.float32) for end in box))
+        x = np.clip(
+            (centre[0] + rng.uniform(-1, 1, 3) * 2.0**-10).astype(np.float32),
+            *(end[0].astype(np.float32) for end in box),
+        )
         values = execution(nodes, x, rng)
         for j in range(len(nodes)):
             assert np.all(values[j] >= ranges.lower[j][0]) and np.all(values[j] <= ranges.upper[j][0])
@@ -234,7 +262,9 @@ def execution(nodes: list[Node], x: np.ndarray, rng: np.random.Generator) -> lis
                 value = value + node.linear.weights[:, k].astype(np.float32) * args[0][k]
             value = value + node.linear.bias.astype(np.float32)
         elif node.linear is not None:
-            value = node.linear.apply([a.astype(float)[None] for a in args])[0] + (0 if node.linear.bias is None else node.linear.bias)
+            value = node.linear.apply([a.astype(float)[None] for a in args])[0] + (
+                0 if node.linear.bias is None else node.linear.bias
+            )
         elif node.kind == "product":
             value = args[0] * args[1]
         else:
@@ -273,10 +303,17 @@ def test_sums_are_rounded_down():
         assert arb(z) <= arb(x) + arb(y)
     rows, one, many = rng.normal(size=(4, 3, 5)), rng.normal(size=(1, 5)), rng.normal(size=(4, 5))
     assert np.allclose(dot(rows, one), rows @ one[0])
-    assert np.allclose(dot(rows, many), np.einsum("brm,bm->br", rows, many)) and np.allclose(dot(rows[:, :1], many), np.einsum("brm,bm->br", rows[:, :1], many))
+    assert np.allclose(dot(rows, many), np.einsum("brm,bm->br", rows, many)) and np.allclose(
+        dot(rows[:, :1], many), np.einsum("brm,bm->br", rows[:, :1], many)
+    )
 
 
-def aligned(nodes: list[Node], start: dict[int, np.ndarray], rng: np.random.Generator, evidence: dict[int, np.ndarray] | None = None) -> None:
+def aligned(
+    nodes: list[Node],
+    start: dict[int, np.ndarray],
+    rng: np.random.Generator,
+    evidence: dict[int, np.ndarray] | None = None,
+) -> None:
     """At the corner of the box where all rounding errors of the coefficients add up, the linear bound still holds exactly."""
     size = nodes[0].size
     graph = graph_of(tuple(nodes), size, False, lambda: None)
@@ -297,14 +334,19 @@ def aligned(nodes: list[Node], start: dict[int, np.ndarray], rng: np.random.Gene
             rows[node.inputs[0]] = [p * Fraction(s) for p, s in zip(row, slope, strict=True)]
         else:
             for j, matrix in zip(node.inputs, node.linear.transpose(np.eye(node.size)[None]), strict=True):
-                part = [sum((p * Fraction(float(w)) for p, w in zip(row, column, strict=True)), Fraction(0)) for column in matrix[0].T]
+                part = [
+                    sum((p * Fraction(float(w)) for p, w in zip(row, column, strict=True)), Fraction(0))
+                    for column in matrix[0].T
+                ]
                 rows[j] = [p + q for p, q in zip(rows.get(j, [Fraction(0)] * len(part)), part, strict=True)]
     gap = sum(abs(Fraction(float(v)) - exact) for v, exact in zip(a[0, 0], coefficients, strict=True))
     assert gap > 0 and Fraction(float(c[0, 0])) + gap <= 0
 
 
 def graph_slope(graph, ranges, i, evidence):
-    below, _ = lines(graph.nodes[i], *ranges.of(graph.nodes[i]), ranges.bare[i], evidence[i], np.ones((1, graph.nodes[i].size)))
+    below, _ = lines(
+        graph.nodes[i], *ranges.of(graph.nodes[i]), ranges.bare[i], evidence[i], np.ones((1, graph.nodes[i].size))
+    )
     return below.slopes[0][0].tolist()
 
 
@@ -332,7 +374,9 @@ def test_least_is_rounded_down():
         a, low = rng.normal(size=(1, 1, 30)), rng.normal(size=(1, 30))
         low[0, -1] -= (a[0, 0] @ low[0]) / a[0, 0, -1]  # the sum cancels
         found = least((low, low), a, np.zeros((1, 1)))[0, 0]
-        assert Fraction(float(found)) <= sum(Fraction(float(p)) * Fraction(float(q)) for p, q in zip(a[0, 0], low[0], strict=True))
+        assert Fraction(float(found)) <= sum(
+            Fraction(float(p)) * Fraction(float(q)) for p, q in zip(a[0, 0], low[0], strict=True)
+        )
 
 
 def test_noise_of_float32_is_charged_in_full():
@@ -348,7 +392,9 @@ def test_noise_of_float32_is_charged_in_full():
         lows.append((ranges.lower[1].item(), ranges.lower[2].item(), *both))
     linear, tanh = k * u / (1 - k * u) * 6 + 2 * k * 2.0**-126, 64 * u * np.tanh(2) + 2.0**-20
     noisy, real = np.array(lows)
-    assert np.all(real - noisy >= [linear - 1e-14, tanh, linear - 1e-14, tanh]) and np.all(real - noisy <= [1.01 * linear, 1.1 * tanh, 1.01 * linear, 1.1 * tanh])
+    assert np.all(real - noisy >= [linear - 1e-14, tanh, linear - 1e-14, tanh]) and np.all(
+        real - noisy <= [1.01 * linear, 1.1 * tanh, 1.01 * linear, 1.1 * tanh]
+    )
 
 
 def test_networks_that_share_inputs():

@@ -20,7 +20,13 @@ NOTHING = 2**32 - 1
 
 def dense(j, weights, bias, rounds=True):
     w = np.array(weights, float)
-    return Node("linear", (j,), len(w), linear=Dense(weights=w, bias=np.array(bias, float), terms=w.shape[1], back=len(w)), rounds=rounds)
+    return Node(
+        "linear",
+        (j,),
+        len(w),
+        linear=Dense(weights=w, bias=np.array(bias, float), terms=w.shape[1], back=len(w)),
+        rounds=rounds,
+    )
 
 
 def region(lower, upper, *cases):
@@ -30,11 +36,17 @@ def region(lower, upper, *cases):
 
 def query(nodes, *regions, strict=None, inputs=2):
     strict = np.zeros(nodes[-1].size, bool) if strict is None else np.array(strict)
-    return SimpleNamespace(nodes=tuple(nodes), output=len(nodes) - 1, inputs=inputs, strict=strict, regions=regions, obstacle="")
+    return SimpleNamespace(
+        nodes=tuple(nodes), output=len(nodes) - 1, inputs=inputs, strict=strict, regions=regions, obstacle=""
+    )
 
 
 def certificate(records, mode="boxes", table=(), leaves=(), ranges=(), semantics="real"):
-    header = {"mode": mode, "semantics": semantics, "nonlinear": [dict(zip(("network", "node", "part", "size", "evidence"), t, strict=True)) for t in table]}
+    header = {
+        "mode": mode,
+        "semantics": semantics,
+        "nonlinear": [dict(zip(("network", "node", "part", "size", "evidence"), t, strict=True)) for t in table],
+    }
     return SimpleNamespace(header=header, records=np.array(records, RECORD), leaves=list(leaves), ranges=list(ranges))
 
 
@@ -59,7 +71,13 @@ def values(nodes, x):
     found = []
     for node in nodes:
         args = [found[j] for j in node.inputs]
-        found.append(x if node.kind == "input" else node.linear.apply(args) + node.linear.bias if node.linear else np.maximum(args[0], 0))
+        found.append(
+            x
+            if node.kind == "input"
+            else node.linear.apply(args) + node.linear.bias
+            if node.linear
+            else np.maximum(args[0], 0)
+        )
     return found[-1]
 
 
@@ -109,9 +127,15 @@ def searched():
 
 def test_a_search_is_accepted(searched):
     nodes, box, records, _ = searched
-    assert len(records) > 20 and {r[1] for r in records} == {ROOT, LEAF, INPUT, AGAIN} and {r[3] for r in records} == {0, 1}
+    assert (
+        len(records) > 20
+        and {r[1] for r in records} == {ROOT, LEAF, INPUT, AGAIN}
+        and {r[3] for r in records} == {0, 1}
+    )
     figures = prove(query(nodes, region(*box, (0,))), certificate(records))
-    assert figures.leaves == sum(r[1] == LEAF for r in records) and figures.records == len(records) and figures.memory > 0
+    assert (
+        figures.leaves == sum(r[1] == LEAF for r in records) and figures.records == len(records) and figures.memory > 0
+    )
 
 
 def test_what_is_false_is_never_accepted(searched):
@@ -123,7 +147,11 @@ def test_what_is_false_is_never_accepted(searched):
         table = np.array(records, RECORD)
         for _ in range(rng.integers(0, 4)):
             k, name = rng.integers(len(table)), rng.choice(["node", "kind", "place", "element", "at"])
-            table[name][k] = rng.choice(table[name]) if rng.uniform() < 0.7 else rng.choice([0, 1, 2, 255, np.nan if name == "at" else 3])
+            table[name][k] = (
+                rng.choice(table[name])
+                if rng.uniform() < 0.7
+                else rng.choice([0, 1, 2, 255, np.nan if name == "at" else 3])
+            )
         if rng.uniform() < 0.2:
             table = table[rng.permutation(len(table))]
         if rng.uniform() < 0.2:
@@ -141,7 +169,10 @@ def test_one_record_less_is_incomplete(searched):
     assert prove(q, certificate([(0, ROOT, 0, 0, 0), *[(n + 1, *rest) for n, *rest in records]]))  # begun once more
 
 
-MARGIN = [Node("input", (), 2, rounds=False), dense(0, [[1.0, 1.0], [1.0, -1.0], [0.0, 0.0]], [0.5, 0.0, -1e-300], False)]
+MARGIN = [
+    Node("input", (), 2, rounds=False),
+    dense(0, [[1.0, 1.0], [1.0, -1.0], [0.0, 0.0]], [0.5, 0.0, -1e-300], False),
+]
 
 
 @pytest.mark.parametrize(
@@ -162,11 +193,27 @@ MARGIN = [Node("input", (), 2, rounds=False), dense(0, [[1.0, 1.0], [1.0, -1.0],
         ([(0, ROOT, 0, 0, 0), (0, INPUT, 2, 0, 0)], "input does not exist"),
         ([(0, ROOT, 0, 0, 0), (0, INPUT, 0, 0, np.nan)], "finite"),
         ([(0, ROOT, 0, 0, 0), (0, LEAF, 0, 0, 0), (0, LEAF, 0, 0, 0)], "two records"),
-        ([(0, ROOT, 0, 0, 0), (0, INPUT, 0, 0, 0), (1, LEAF, 0, 0, 0), (1, LEAF, 0, 0, 0), (2, LEAF, 0, 0, 0)], "two records"),
+        (
+            [(0, ROOT, 0, 0, 0), (0, INPUT, 0, 0, 0), (1, LEAF, 0, 0, 0), (1, LEAF, 0, 0, 0), (2, LEAF, 0, 0, 0)],
+            "two records",
+        ),
         ([(0, ROOT, 0, 0, 0), (1, LEAF, 0, 0, 0), (0, INPUT, 0, 0, 0)], "has not been made"),
         ([(0, ROOT, 0, 0, 0), (0, INPUT, 0, 0, 0), (1, LEAF, 0, 0, 0)], "no root"),
-        ([(0, ROOT, 0, 0, 0), (0, LEAF, 0, 0, 0)], r"region 0, obligation 0 \(root\): case 0 is not refuted, its best row 0"),
-        ([(0, ROOT, 0, 0, 0), (0, INPUT, 1, 0, 0), (1, INPUT, 0, 0, 0), (2, LEAF, 0, 0, 0), (3, LEAF, 0, 0, 0), (4, LEAF, 0, 0, 0)], r"obligation 2 \(x1 >= 0\)"),
+        (
+            [(0, ROOT, 0, 0, 0), (0, LEAF, 0, 0, 0)],
+            r"region 0, obligation 0 \(root\): case 0 is not refuted, its best row 0",
+        ),
+        (
+            [
+                (0, ROOT, 0, 0, 0),
+                (0, INPUT, 1, 0, 0),
+                (1, INPUT, 0, 0, 0),
+                (2, LEAF, 0, 0, 0),
+                (3, LEAF, 0, 0, 0),
+                (4, LEAF, 0, 0, 0),
+            ],
+            r"obligation 2 \(x1 >= 0\)",
+        ),
     ],
 )
 def test_records_that_are_refused(records, what):
@@ -196,7 +243,10 @@ def test_rows_cases_and_strictness():
 
 def test_the_box_is_contracted():
     """x + y + 0.5 <= 0 and x - y <= 0 leave x <= -0.25: cut by cut the other rows become positive."""
-    nodes = [Node("input", (), 2, rounds=False), dense(0, [[1.0, 1.0], [1.0, -1.0], [-1.0, 0.0]], [0.5, 0.0, -0.3], False)]
+    nodes = [
+        Node("input", (), 2, rounds=False),
+        dense(0, [[1.0, 1.0], [1.0, -1.0], [-1.0, 0.0]], [0.5, 0.0, -0.3], False),
+    ]
     q = query(nodes, region([-1, -1], [1, 1], (0, 1, 2)))
     with pytest.raises(Invalid):
         prove(q, certificate(LEAF_ONLY))
@@ -209,7 +259,10 @@ def test_the_box_is_contracted():
             continue
     assert not found  # x = -0.3, y = -0.25 is a counterexample
     nodes[1] = dense(0, [[1.0, 1.0], [1.0, -1.0], [-1.0, 0.0]], [0.5, 0.0, 0.3], False)
-    assert prove(query(nodes, region([-1, -1], [1, 1], (0, 1, 2), (2, 1, 0))), certificate([(0, ROOT, 0, 0, 0), (0, AGAIN, 0, 0, 0), (1, LEAF, 0, 0, 0)]))
+    assert prove(
+        query(nodes, region([-1, -1], [1, 1], (0, 1, 2), (2, 1, 0))),
+        certificate([(0, ROOT, 0, 0, 0), (0, AGAIN, 0, 0, 0), (1, LEAF, 0, 0, 0)]),
+    )
 
 
 def test_contraction_keeps_every_counterexample():
@@ -345,9 +398,16 @@ def test_tables_that_are_refused(table):
 
 
 def test_two_functions_of_one_name_cannot_be_spoken_of():
-    nodes = [*W[:3], replace(W[2], inputs=(1,)), Node("linear", (0, 3), 3, linear=W[3].linear), dense(4, [[-1.0, -1.0, 2.0]], [0.1])]
+    nodes = [
+        *W[:3],
+        replace(W[2], inputs=(1,)),
+        Node("linear", (0, 3), 3, linear=W[3].linear),
+        dense(4, [[-1.0, -1.0, 2.0]], [0.1]),
+    ]
     with pytest.raises(Invalid, match="2 functions have its name"):
-        prove(query(nodes, region([-1, -1], [1, 1], (0,))), certificate(SPLIT, "neurons", TABLE, [chunk([-1, 1], [0, 0])]))
+        prove(
+            query(nodes, region([-1, -1], [1, 1], (0,))), certificate(SPLIT, "neurons", TABLE, [chunk([-1, 1], [0, 0])])
+        )
 
 
 def neurons_case(kind="relu", seed=3, sizes=(2, 6, 6, 1)):
@@ -362,7 +422,9 @@ def neurons_case(kind="relu", seed=3, sizes=(2, 6, 6, 1)):
 def bound_of(nodes, table, ranges=(), passes=0, evidence=None, box=([-1, -1], [1, 1])):
     """The least shift of the margin that one leaf proves, by bisection."""
     width = sum(t[3] for t in table)
-    evidence = evidence or chunk([], np.full(width, 128) if table[0][4] == "unit" else [], [] if table[0][4] == "unit" else np.full(width, 0.3))
+    evidence = evidence or chunk(
+        [], np.full(width, 128) if table[0][4] == "unit" else [], [] if table[0][4] == "unit" else np.full(width, 0.3)
+    )
     good, bad = 100.0, -100.0
     for _ in range(25):
         middle = 0.5 * (good + bad)
@@ -384,22 +446,46 @@ def test_passes_narrow_and_never_too_much(kind):
     grid = np.stack(np.meshgrid(*[np.linspace(-1, 1, 101)] * 2), axis=-1).reshape(-1, 2)
     found = grid
     for node in nodes[1:]:
-        found = node.linear.apply([found]) + node.linear.bias if node.linear else np.maximum(found, 0) if kind == "relu" else np.tanh(found)
+        found = (
+            node.linear.apply([found]) + node.linear.bias
+            if node.linear
+            else np.maximum(found, 0)
+            if kind == "relu"
+            else np.tanh(found)
+        )
     least = -float(found.min())  # the shift that makes the margin touch zero
     plain, found = bound_of(nodes, table), []
     assert plain >= least
     for _ in range(3):
         elements = rng.integers(0, size, 50).astype("<u4")
-        block = Block(0, 1, 1, elements, 255 * rng.integers(0, 2, (100, unit)).astype("u1"), rng.uniform(0, 0.5, (100, line)).astype("<f4"))
+        block = Block(
+            0,
+            1,
+            1,
+            elements,
+            255 * rng.integers(0, 2, (100, unit)).astype("u1"),
+            rng.uniform(0, 0.5, (100, line)).astype("<f4"),
+        )
         other = replace(block, number_of_pass=2, unit=rng.integers(0, 256, (100, unit)).astype("u1"))
         own = bound_of(nodes, table, [block, other, replace(block, region=9)], 2)
         assert least <= own
         assert bound_of(nodes, table, [block, other], 0) == pytest.approx(plain, abs=1e-4)
         found.append(own)
-    assert min(found) < plain - 1e-3 if kind == "tanh" else all(abs(own - plain) > 1e-3 for own in found)  # one slope for all is no best one
+    assert (
+        min(found) < plain - 1e-3 if kind == "tanh" else all(abs(own - plain) > 1e-3 for own in found)
+    )  # one slope for all is no best one
     with pytest.raises(Invalid, match="an element does not exist"):
         wrong = [replace(block, elements=np.full(50, size, "<u4"))]
-        prove(query(shifted(nodes, 100.0), region([-1, -1], [1, 1], (0,))), certificate([(0, ROOT, 0, 1, 1), (0, LEAF, 0, 0, 0)], "neurons", table, [chunk([], np.zeros(2 * unit), np.zeros(2 * line))], wrong))
+        prove(
+            query(shifted(nodes, 100.0), region([-1, -1], [1, 1], (0,))),
+            certificate(
+                [(0, ROOT, 0, 1, 1), (0, LEAF, 0, 0, 0)],
+                "neurons",
+                table,
+                [chunk([], np.zeros(2 * unit), np.zeros(2 * line))],
+                wrong,
+            ),
+        )
 
 
 def test_evidence_chooses_slopes():
@@ -429,9 +515,14 @@ def test_false_claims_of_mode_neurons_are_never_accepted():
                 depths += signs[own] if records[-1][3] == 0 else []
         leaves = sum(r[1] == LEAF and r[3] == 0 for r in records)
         evidence = chunk(np.abs(rng.normal(size=len(depths))) * depths, rng.integers(0, 256, 12 * leaves))
-        block = Block(0, 1, 1, np.arange(6, dtype="<u4"), rng.integers(0, 256, (12, 6)).astype("u1"), np.zeros((12, 0), "<f4"))
+        block = Block(
+            0, 1, 1, np.arange(6, dtype="<u4"), rng.integers(0, 256, (12, 6)).astype("u1"), np.zeros((12, 0), "<f4")
+        )
         with pytest.raises(Invalid, match="is not refuted"):
-            prove(query(false, region([-1, -1], [1, 1], (0,))), certificate(records, "neurons", table, [evidence], [block]))
+            prove(
+                query(false, region([-1, -1], [1, 1], (0,))),
+                certificate(records, "neurons", table, [evidence], [block]),
+            )
 
 
 def test_products_are_split_at_either_factor():
@@ -441,7 +532,13 @@ def test_products_are_split_at_either_factor():
         dense(3, [[1.0]], [1.1], False),
     ]  # fmt: skip
     table, whole = [("N", "p", 0, 1, "unit")], [chunk([0] * 8, [255, 0, 0, 0])]
-    records = [(0, ROOT, 0, 1, 0), (0, NEURON, 0, 0, 0), (1, NEURON, 0, 1, 0), (2, NEURON, 0, 1, 0), *[(k, LEAF, 0, 0, 0) for k in (3, 4, 5, 6)]]
+    records = [
+        (0, ROOT, 0, 1, 0),
+        (0, NEURON, 0, 0, 0),
+        (1, NEURON, 0, 1, 0),
+        (2, NEURON, 0, 1, 0),
+        *[(k, LEAF, 0, 0, 0) for k in (3, 4, 5, 6)],
+    ]
     assert prove(query(nodes, region([-1, -1], [1, 1], (0,))), certificate(records, "neurons", table, whole))
     nodes[-1] = dense(3, [[1.0]], [0.99], False)
     with pytest.raises(Invalid, match=r"obligation 4 \(z0.0 <= 0, z0.1 >= 0\)"):

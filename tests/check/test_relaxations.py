@@ -14,7 +14,14 @@ KINDS = {
     "relu": (), "abs": (), "leaky_relu": (0.1,), "clip": (-1.0, 2.0), "step": (), "sigmoid": (), "tanh": (), "exp": (), "log": (), "sqrt": (),
     "square": (), "power": (3.0,), "reciprocal": (), "softplus": (), "sin": (), "cos": (),
 }  # fmt: skip
-CASES = [*KINDS.items(), ("power", (2.0,)), ("power", (5.0,)), ("power", (1.0,)), ("leaky_relu", (3.0,)), ("leaky_relu", (-0.5,))]
+CASES = [
+    *KINDS.items(),
+    ("power", (2.0,)),
+    ("power", (5.0,)),
+    ("power", (1.0,)),
+    ("leaky_relu", (3.0,)),
+    ("leaky_relu", (-0.5,)),
+]
 NAMES = [f"{kind}{parameters or ''}" for kind, parameters in CASES]
 DOMAIN = {"log": lambda z: z > 0, "sqrt": lambda z: z >= 0, "reciprocal": lambda z: z != 0}
 
@@ -47,7 +54,27 @@ def function(kind: str, parameters: tuple[float, ...], z: float) -> arb:
 
 
 def intervals(rng: np.random.Generator) -> np.ndarray:
-    ends = [0.0, -0.0, 1.0, -1.0, 2.0, 0.5, -3.0, 1e-300, -1e-300, 5e-324, 1e-17, -1e-9, 30.0, -40.0, 800.0, -800.0, 1e6, -1e30, 1e100]
+    ends = [
+        0.0,
+        -0.0,
+        1.0,
+        -1.0,
+        2.0,
+        0.5,
+        -3.0,
+        1e-300,
+        -1e-300,
+        5e-324,
+        1e-17,
+        -1e-9,
+        30.0,
+        -40.0,
+        800.0,
+        -800.0,
+        1e6,
+        -1e30,
+        1e100,
+    ]
     pairs = [sorted(p) for p in itertools.product(ends, repeat=2)]
     centres, widths = rng.normal(size=300) * 10.0 ** rng.uniform(-3, 2, 300), 10.0 ** rng.uniform(-18, 1.5, 300)
     pairs += [(c - w, c + w) for c, w in zip(centres, widths, strict=True)]
@@ -103,7 +130,12 @@ def test_lines_and_ranges_hold(kind, parameters, given):
                 slope, constant = (float(np.broadcast_to(x, low.shape)[0, k]) for x in (line.slopes[0], line.constant))
                 assert np.isfinite(slope)
                 if np.isfinite(constant):
-                    assert at_least(sign * value, sign * (exact(slope) * exact(z) + exact(constant))), (left, right, z, sign)
+                    assert at_least(sign * value, sign * (exact(slope) * exact(z) + exact(constant))), (
+                        left,
+                        right,
+                        z,
+                        sign,
+                    )
                 else:
                     assert constant == -sign * np.inf
 
@@ -162,7 +194,10 @@ def test_products(given):
     flint.ctx.prec = 300
     for k in range(size):
         for p, q in [(0, 0), (0, 1), (1, 0), (1, 1), *rng.uniform(size=(4, 2))]:
-            x, y = (float(np.clip(e[0, k] + t * (e[1, k] - e[0, k]), e[0, k], e[1, k])) for e, t in zip(ends, (p, q), strict=True))
+            x, y = (
+                float(np.clip(e[0, k] + t * (e[1, k] - e[0, k]), e[0, k], e[1, k]))
+                for e, t in zip(ends, (p, q), strict=True)
+            )
             value = exact(x) * exact(y)
             assert at_least(value, exact(known[0][0, k])) and at_least(exact(known[1][0, k]), value)
             for line, sign in ((below, 1), (above, -1)):
@@ -179,7 +214,9 @@ def test_the_meaning_of_evidence():
         assert above.slopes[0].item() == pytest.approx({"relu": 0.75, "abs": 0.5, "leaky_relu": 3.1 / 4}[kind])
     node = Node("tanh", (0,), 1)
     below, above = lines(node, [low], [high], image(node, [low], [high]), np.array([[0.5]]), np.array([[-2.0]]))
-    assert above.slopes[0].item() == 0.5 and below.constant.item() == 0  # the line below is not wanted, and not computed
+    assert (
+        above.slopes[0].item() == 0.5 and below.constant.item() == 0
+    )  # the line below is not wanted, and not computed
     assert above.constant.item() == pytest.approx(np.tanh(z := np.arctanh(0.5**0.5)) - 0.5 * z)
 
 
@@ -195,4 +232,10 @@ def test_bent_is_where_a_function_is_not_linear():
     expected = {"relu": [0, 1, 0, 0, 0], "clip": [0, 0, 0, 0, 0], "step": [0, 1, 1, 0, 0], "tanh": [1, 1, 1, 1, 0]}
     for kind, values in expected.items():
         assert bent(Node(kind, (0,), 5, parameters=KINDS[kind]), [low], [high])[0].tolist() == [bool(v) for v in values]
-    assert bent(Node("clip", (0,), 5, parameters=(0.0, 3.5)), [low], [high])[0].tolist() == [False, True, False, True, False]
+    assert bent(Node("clip", (0,), 5, parameters=(0.0, 3.5)), [low], [high])[0].tolist() == [
+        False,
+        True,
+        False,
+        True,
+        False,
+    ]
