@@ -119,7 +119,7 @@ def _search(
     try:
         split = input_split if InputSplit(query, problem).few_matter() else neuron_split
         try:
-            outcome = split(query, problem, replay, budget, workers, *([recording.begin] if recording else []))
+            outcome = split(query, problem, replay, budget, workers, recording.begin if recording else None)
         except CertificateError as reason:  # raised before anything is searched
             assert recording is not None
             recording.refused(reason)
