@@ -114,7 +114,7 @@ class NeuronSplit:
         box, known = self.query.regions[region].box, None
         if region in self.roots:
             ends = self.roots[region]
-            known = {p: tuple(e[None, a:b].reshape(1, *self._shape(p)) for e in ends) for p, a, b in self.places}
+            known = {p: self._columns(p, ends.low[None, a:b], ends.high[None, a:b]) for p, a, b in self.places}
         state = propagate(self.problem, box.lower[None], box.upper[None], known=known, refine=refine)
         low = np.concatenate([state.lower[p].reshape(-1) for p, _, _ in self.places]) if self.places else np.zeros(0)
         high = np.concatenate([state.upper[p].reshape(-1) for p, _, _ in self.places]) if self.places else np.zeros(0)
@@ -167,6 +167,11 @@ class NeuronSplit:
                 )
         return state, split_low, split_high, empty
 
+    def _columns(self, position: int, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Flat ends (B, size) of a pre-activation in its own shape."""
+        shape = (len(low), *self._shape(position))
+        return low.reshape(shape), high.reshape(shape)
+
     def _shape(self, position: int) -> tuple[int, ...]:
         return self.problem.graph[position].shape
 
@@ -175,7 +180,7 @@ class NeuronSplit:
         state, split_low, split_high, empty = self.state(nodes)
         source, rows, constant, chosen = self.rows(state, nodes, only)
         splits = {
-            p: tuple(ends[:, a:b].reshape(len(nodes), *self._shape(p)) for ends in (split_low, split_high))
+            p: self._columns(p, split_low[:, a:b], split_high[:, a:b])
             for p, a, b in self.places
             if np.isfinite(split_low[:, a:b]).any() or np.isfinite(split_high[:, a:b]).any()
         }
@@ -286,7 +291,8 @@ class NeuronSplit:
         weights = flat[[neuron for neuron, _, _ in node.splits]]
         if len({neuron for neuron, _, _ in node.splits}) == len(weights):
             return weights
-        result, tightest = np.zeros_like(weights), {}
+        result = np.zeros_like(weights)
+        tightest: dict[int, int] = {}
         for k, (neuron, low, high) in enumerate(node.splits):
             if (weights[k] > 0 and np.isfinite(low)) or (weights[k] < 0 and np.isfinite(high)):
                 held = tightest.get(neuron)
