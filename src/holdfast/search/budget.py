@@ -51,6 +51,10 @@ class Budget:
         """Whether the time is over."""
         return self.left <= 0
 
+    def shorten(self, seconds: float) -> None:
+        """Stop at the latest in so many seconds."""
+        self.timeout = self.seconds + min(seconds, self.left)
+
     def tell(self, phase: str, open: int, done: int, bound: float) -> None:
         """Report progress, at most five times a second."""
         if self.progress is not None and self.seconds - self._told > 0.2:

@@ -17,6 +17,7 @@ from holdfast.bounds.enclosure import Problem
 from holdfast.bounds.propagate import propagate
 from holdfast.graph import Model
 from holdfast.rigor import Arithmetic
+from holdfast.search.exact import violated
 from holdfast.spec.query import Query
 from holdfast.transforms.evaluate import evaluate
 from holdfast.verdict import Counterexample
@@ -26,13 +27,17 @@ from holdfast.verdict import Counterexample
 class Replay:
     """Replays points of one query; keeps one onnxruntime session per network.
 
-    ``thin`` counts candidates that looked like violations and were not confirmed.
+    ``thin`` counts candidates that looked like violations and were not confirmed. ``executed``: under real semantics, a
+    point that onnxruntime violates and that is not known to be a counterexample over the reals; an answer only where
+    nothing better is found.
     """
 
     query: Query
     problem: Problem
     thin: int = 0
+    executed: Counterexample | None = None
     certain: bool = False  # whether the violation confirmed last holds in every execution that the semantics speaks of
+    _exact_tries: int = 3
     _sessions: dict[str, Any] = field(default_factory=dict)
     _inside: dict[tuple[int, str], tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
@@ -63,12 +68,16 @@ class Replay:
             texts.setdefault(port.name, {})[i - port.start] = text
         feeds = self.query.split_inputs(point)
         dtypes = {p.name: p.dtype for p in self.query.inputs}
-        return Counterexample(
-            {name: np.asarray(a, dtypes[name]) for name, a in feeds.items()},
-            self.query.split_outputs(outputs),
-            proved,
-            texts,
-        )
+        inputs = {name: np.asarray(a, dtypes[name]) for name, a in feeds.items()}
+        if not proved and self._exact_tries:
+            self._exact_tries -= 1
+            proved = bool(violated(self.query, exact))
+        found = Counterexample(inputs, self.query.split_outputs(outputs), proved, texts)
+        if proved or self.problem.execution is not None:
+            return found
+        self.thin += 1
+        self.executed = self.executed or found
+        return None
 
     def _round(self, region: int, x: np.ndarray) -> tuple[np.ndarray, dict[int, str]]:
         """The nearest point with elements of the networks' types inside the exact box.
