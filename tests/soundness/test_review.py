@@ -172,3 +172,68 @@ def test_workers_drop_no_argument() -> None:
     with pytest.raises(ValueError, match="workers"):
         workers.map([1, 2])
     workers.close()
+
+
+def test_a_carriage_return_ends_a_comment() -> None:
+    """SMT-LIB: either line character does; the second disjunct was lost."""
+    prop = parse_property(box(0, 1) + "(assert (or (and (<= Y_0 -1)) ; c\r (and (>= Y_0 0.5))\n))")
+    assert len(prop.cases) == 2
+
+
+def test_a_slice_backwards_from_before_the_first_element(tmp_path: Path) -> None:
+    """ONNX clamps the start to the first element, Python to before it."""
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [k]) for n, k in (("x", 3), ("y", 1))]
+    numbers = {"s": [-9], "e": [-20], "a": [0], "d": [-1]}
+    arrays = [numpy_helper.from_array(np.array(v, np.int64), k) for k, v in numbers.items()]
+    graph = helper.make_graph([node("Slice", ["x", "s", "e", "a", "d"], ["y"])], "g", ends[:1], ends[1:], arrays)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    onnx.save(proto, tmp_path / "net.onnx")
+    found = bound(load_model(tmp_path / "net.onnx"), [5.0, 6.0, 7.0], [5.0, 6.0, 7.0])
+    assert found.lower.ravel().tolist() == [5.0] == found.upper.ravel().tolist()
+
+
+def test_the_operator_set_is_declared_once(tmp_path: Path) -> None:
+    model = network(tmp_path, [node("Relu", ["x"], ["y"])], {})
+    proto = onnx.load(tmp_path / "net.onnx")
+    proto.opset_import.append(helper.make_opsetid("ai.onnx", 11))
+    onnx.save(proto, tmp_path / "twice.onnx")
+    with pytest.raises(InputError, match="2 times"):
+        load_model(tmp_path / "twice.onnx")
+    assert model.outputs[0].name == "y"
+
+
+@pytest.mark.parametrize("alpha", [np.nan, np.inf])
+def test_slopes_that_are_no_numbers(tmp_path: Path, alpha: float) -> None:
+    with pytest.raises(InputError, match="not finite"):
+        network(tmp_path, [node("LeakyRelu", ["x"], ["y"], alpha=alpha)], {})
+
+
+def test_sums_of_neighbours_may_be_computed_as_one(tmp_path: Path) -> None:
+    """A MatMul and an Add are one Gemm to onnxruntime: the constant then takes part in every rounding of the sum."""
+    n = 1000
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, k]) for name, k in (("x", n), ("y", 1))]
+    arrays = [
+        numpy_helper.from_array(np.full((n, 1), 2.0**-25, np.float32), "w"),
+        numpy_helper.from_array(np.ones(1, np.float32), "c"),
+    ]
+    nodes = [node("MatMul", ["x", "w"], ["h"]), node("Add", ["h", "c"], ["y"])]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], arrays)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    onnx.save(proto, tmp_path / "net.onnx")
+    total = np.float32(1.0)  # a sum that begins with the constant
+    for _ in range(n):
+        total = total + np.float32(2.0**-25)
+    found = bound(load_model(tmp_path / "net.onnx"), np.ones(n), np.ones(n), semantics="float32")
+    assert found.lower.item() <= total <= found.upper.item() and total == 1.0
+
+
+def test_extreme_normalisation_has_no_float32_semantics(tmp_path: Path) -> None:
+    """scale / sqrt(variance) underflows in an execution: y is 0 there, and 1e-16 over the reals."""
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1, 1]) for name in "xy"]
+    values = {"scale": 1e-35, "bias": 0.0, "mean": 0.0, "var": 1e38}
+    arrays = [numpy_helper.from_array(np.array([v], np.float32), k) for k, v in values.items()]
+    graph = helper.make_graph([node("BatchNormalization", ["x", *values], ["y"])], "g", ends[:1], ends[1:], arrays)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    onnx.save(proto, tmp_path / "net.onnx")
+    with pytest.raises(InputError, match="does not cover"):
+        bound(load_model(tmp_path / "net.onnx"), np.ones((1, 1, 1)), np.ones((1, 1, 1)), semantics="float32")

@@ -11,7 +11,8 @@ from typing import Literal
 import numpy as np
 
 from holdfast.bounds.backward import concretise, substitute
-from holdfast.bounds.enclosure import Problem, check_executable
+from holdfast.bounds.enclosure import Problem
+from holdfast.bounds.execution import check_executable
 from holdfast.bounds.optimised import Schedule, optimise, refine_optimised
 from holdfast.bounds.propagate import propagate
 from holdfast.errors import InputError, MismatchError

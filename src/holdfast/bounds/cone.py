@@ -146,6 +146,7 @@ def _cut(
             return None  # charges were taken over differently
     facts = [_facts(state, old, needed[old], top=old == chain[-1]) for old in chain]
     names = ("lower", "upper", "size", "noise", "charge")
+    arrays: dict[str, Any] = {name: [found[k] for found, _ in facts] for k, name in enumerate(names)}
     cut = replace(
         state,
         problem=replace(problem, graph=small, parameters=parameters, radii={}),
@@ -154,7 +155,7 @@ def _cut(
         cuts={},
         origin={place[old]: (old, needed[old]) for old in chain},
         flushed=[state.flushed[old] for old in chain],
-        **{name: [arrays[k] for arrays, _ in facts] for k, name in enumerate(names)},
+        **arrays,
     )
     return cut, len(nodes) - 1
 

@@ -19,18 +19,15 @@ from typing import Any
 
 import numpy as np
 
+from holdfast.bounds.execution import EXACT_UNARY, FUSIBLE, LIBRARY_ABSOLUTE, LIBRARY_UNITS, or_overflow
 from holdfast.errors import InputError, InternalError
-from holdfast.graph import Graph, Model
+from holdfast.graph import Graph
 from holdfast.operators import INPUT, OPERATORS, LinearOperator, ProductOperator, Relaxation, UnaryOperator
 from holdfast.operators.lines import in_single
 from holdfast.rigor import FLOAT32, Arithmetic, gamma
 
 Array = Any
-EXACT_UNARY = frozenset({"relu", "abs", "clip", "heaviside"})  # a floating-point execution does not round here
-_LARGEST_EXECUTED = 3.4e38  # beyond it a float32 execution may overflow: infinities and NaN follow
 SPARSE_ENTRIES, SPARSE_SHARE = 1 << 16, 0.03
-LIBRARY_UNITS = 64.0  # float32 library functions: relative error in units of roundoff that float32 semantics allows
-LIBRARY_ABSOLUTE = 2.0**-20  # ... and absolute error (rational approximations saturate)
 
 
 @dataclass(frozen=True)
@@ -154,19 +151,6 @@ class Problem:
         return [self.radii.get(k, self.xp.zeros(self.parameters[k].shape, self.arithmetic.dtype)) for k in keys]
 
 
-def check_executable(model: Model) -> None:
-    """Refuse what float32 semantics does not cover: narrower types, constants that an execution would round."""
-    where = model.name or "the network"
-    for tensor in (*model.inputs, *model.outputs):
-        if tensor.dtype not in ("float32", "float64"):
-            raise InputError(f"{where}: float32 semantics does not cover tensor {tensor.name} of type {tensor.dtype}")
-    if model.rounded:
-        raise InputError(
-            f"{where}: float32 semantics does not cover constants that an execution computes with rounding "
-            f"(node {', '.join(model.rounded[:4])}); semantics real takes them exactly"
-        )
-
-
 def _sparse(matrix: Array) -> Array:
     """Large matrices that are nearly empty (lattice networks) are multiplied as such."""
     if matrix.size < SPARSE_ENTRIES or np.count_nonzero(matrix) > SPARSE_SHARE * matrix.size:
@@ -184,7 +168,8 @@ class Enclosures:
     ``relaxation[i]`` belongs to nonlinear node i (shapes (B, 1, *shape), or (B, R, *shape) with slopes per row).
     ``reach[i]`` (B, size, n): how strongly the bounds of pre-activation i depend on each input, where asked for.
     ``origin``: in a part that was cut out, node -> (node of the whole, its elements that are left).
-    ``cuts[i]``: what cutting out live elements of node i gave (see `holdfast.bounds.cone`).
+    ``sums[i]``: how many products an execution may add up in node i, and the sum of their sizes (B, *shape), with those
+    of the linear nodes before it that it may be fused with. ``cuts[i]``: what cutting out live elements of node i gave (see `holdfast.bounds.cone`).
     """
 
     problem: Problem
@@ -199,6 +184,7 @@ class Enclosures:
     relaxation: dict[int, Any] = field(default_factory=dict)
     reach: dict[int, Array] = field(default_factory=dict)
     cuts: dict[Any, Any] = field(default_factory=dict)
+    sums: dict[int, tuple[int, Array]] = field(default_factory=dict)
     origin: Mapping[int, tuple[int, Array]] | None = None
 
 
@@ -239,14 +225,9 @@ def extend(state: Enclosures, position: int, box: tuple[Array, Array]) -> None:
         exact = isinstance(card, ProductOperator) or node.op in ("leaky_relu", "square")
         units, absolute = (2.0, 0.0) if exact else (LIBRARY_UNITS, LIBRARY_ABSOLUTE)
         noise = size * (units * e.unit) + (absolute + 2 * e.tiny)
-        noise = _or_overflow(xp, noise, size + noise)
+        noise = or_overflow(xp, noise, size + noise)
         low, high = low - noise, high + noise
     _append(state, low, high, noise)
-
-
-def _or_overflow(xp: Any, noise: Array, size: Array) -> Array:
-    """The noise, infinite where some intermediate result of an execution may leave the range of float32."""
-    return xp.where(size < _LARGEST_EXECUTED, noise, xp.inf)
 
 
 def _check_domain(name: str, low: Array, high: Array, low_end: float, high_end: float, op: str) -> None:
@@ -283,6 +264,8 @@ def _extend_linear(state: Enclosures, position: int, card: LinearOperator) -> No
             _batched(xp, card.linear(xp, node, weights, highs), batch, node.shape),
             None,
         )
+        if problem.execution is not None:
+            _sum_up(state, position, card, 0, None)
         if terms > 1 and a.rigorous:  # the adjoint sums
             state.charge[position] = gamma(terms, a) * state.size[position]
             state.flushed[position] = _flush(xp, a, terms, [state.size[i] for i in node.inputs], batch)
@@ -307,9 +290,11 @@ def _extend_linear(state: Enclosures, position: int, card: LinearOperator) -> No
         noise = (noise if own is None else noise + own) * (1 + 2 * gamma(terms + 2, a)) + 2 * (terms + 2) * a.tiny
     if problem.execution is not None and node.rounds:
         e = problem.execution
-        executed = gamma(terms + 2, e) * (size if noise is None else size + noise) + 2 * (terms + 2) * e.tiny
+        count, whole = _sum_up(state, position, card, terms, bias) if node.op in FUSIBLE else (terms, size)
+        state.sums[position] = count, whole
+        executed = gamma(count + 2, e) * (whole if noise is None else whole + noise) + 2 * (count + 2) * e.tiny
         noise = executed if noise is None else noise + executed
-        noise = _or_overflow(xp, noise, size + noise)
+        noise = or_overflow(xp, noise, whole + noise)
     rounding = gamma(terms + 4, a) * size + 2 * (terms + 2) * a.tiny
     total = rounding if noise is None else rounding + noise
     spread = (spread + total) * (1 + 4 * gamma(4, a))
@@ -318,6 +303,19 @@ def _extend_linear(state: Enclosures, position: int, card: LinearOperator) -> No
     # substitution: |fl(aW) - aW||x| <= gamma |a||W||x|, fl(a.b) likewise, and the noise itself
     state.charge[position] = total + gamma(math.prod(node.shape) + 2, a) * (abs(bias) if bias is not None else 0.0)
     state.flushed[position] = _flush(xp, a, terms + math.prod(node.shape), sizes, batch)
+
+
+def _sum_up(
+    state: Enclosures, position: int, card: LinearOperator, terms: int, bias: Array | None
+) -> tuple[int, Array]:
+    """Products and their sizes of a node that an execution may compute in one sum with the linear nodes it reads."""
+    problem, node = state.problem, state.problem.graph[position]
+    before = [state.sums.get(i, (0, state.size[i])) for i in node.inputs]
+    total = card.magnitude(problem.xp, node, problem.weights(position), [size for _, size in before])
+    total = total if bias is None else total + abs(bias)
+    found = terms + max((count for count, _ in before), default=0), total
+    state.sums[position] = found
+    return found
 
 
 def _flush(xp: Any, a: Arithmetic, terms: int, sizes: Sequence[Array], batch: int) -> Array:

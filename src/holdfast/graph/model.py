@@ -26,8 +26,8 @@ class Model:
     Where float64 cannot hold the real value (1/3, a product of constants), ``radii`` maps the parameter's key to an
     elementwise bound on |real value - stored value|; a key that is absent is exact. ``source`` keeps the bytes of the
     (uncompressed) ONNX file for replay in onnxruntime; ``inlined`` external data included. ``replayable`` is false
-    for the files that onnxruntime itself refuses. ``rounded`` names nodes of the file that work on constants only, were
-    computed over the reals, and whose result an execution in their own element type would round.
+    for the files that onnxruntime itself refuses. ``rounded`` names nodes of the file whose float32 executions are not
+    covered: constants that were computed over the reals and that an execution would round, extreme normalisations.
     """
 
     graph: Graph

@@ -56,7 +56,7 @@ class Context:
     builder: GraphBuilder = field(default_factory=GraphBuilder)
     node: OnnxNode = OnnxNode("", "", (), ())
     dtype: str = "float32"  # element type of the node's first input
-    rounded: list[str] = field(default_factory=list)  # nodes on constants whose execution would round
+    rounded: list[str] = field(default_factory=list)  # nodes whose float32 executions are not covered
     irregular: bool = False  # onnxruntime is known to refuse what was read leniently here
     repeated: frozenset[str] = frozenset()  # names that several nodes have
     part: int = 0  # nonlinear nodes that the node at hand has made so far

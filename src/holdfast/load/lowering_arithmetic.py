@@ -152,7 +152,10 @@ def unary(card: str) -> Rule:
 
 
 def _leaky_relu(ctx: Context, x: Sequence[Any]) -> Lowered:
-    return ctx.add("leaky_relu", (x[0],), alpha=float(ctx.node.get("alpha", float32(0.01))))
+    alpha = float(ctx.node.get("alpha", float32(0.01)))
+    if not np.isfinite(alpha):
+        raise ValueError(f"its alpha {alpha} is not finite")
+    return ctx.add("leaky_relu", (x[0],), alpha=alpha)
 
 
 def _prelu(ctx: Context, x: Sequence[Any]) -> Lowered:
@@ -188,6 +191,7 @@ def _softmax(ctx: Context, x: Sequence[Any]) -> Lowered:
     rank = len(shape)
     axis = ctx.axis(ctx.node.get("axis", 1 if ctx.opset < 13 else -1), rank)
     axes = tuple(range(axis, rank)) if ctx.opset < 13 else (axis,)
+    ctx.rounded.append(ctx.node.name or ctx.node.outputs[0])  # executions round x - max first: not bounded here
     exponential = ctx.add("exp", (y,))
     whole = ctx.add("reduce_sum", (exponential,), axes=axes)
     whole = ctx.reshape(whole, [1 if i in axes else n for i, n in enumerate(shape)])

@@ -16,6 +16,8 @@ from holdfast.load.context import Context, Lowered, NotSupported, Rule
 from holdfast.load.lowering_arithmetic import float32, shift, stretch, total
 from holdfast.load.windows import Windows, per_axis, windows
 
+_MODERATE = 2.0**100  # factors and products that float32 holds with room to spare
+
 
 def matmul(ctx: Context, a: int | Constant, b: int | Constant) -> int:
     """NumPy's matrix product, with at least one variable operand."""
@@ -234,6 +236,10 @@ def _batch_normalization(ctx: Context, x: Sequence[Any]) -> Lowered:
         raise ValueError(f"statistics of shape {x[1].shape} do not fit an input of shape {shape}")
     scale, bias, mean, variance = (v.map(lambda a: a.reshape(-1, *(1,) * (len(shape) - 2))) for v in x[1:5])
     slope = divide(scale, root(plus(variance, real(ctx.node.get("epsilon", float32(1e-5))))))
+    # executions differ in the order: x times the slope, mean times the slope; neither may over- or underflow
+    steep, moved = np.abs(slope.value), np.abs(mean.value * slope.value)
+    if np.any((steep > _MODERATE) | ((steep < 1 / _MODERATE) & (steep > 0)) | (moved > _MODERATE)):
+        ctx.rounded.append(ctx.node.name or ctx.node.outputs[0])
     if np.any(mean.value) or not mean.exact:
         y = shift(ctx, y, times(real(-1.0), mean))
     return shift(ctx, y, bias, slope)

@@ -91,6 +91,8 @@ def _slice(ctx: Context, x: Sequence[Any]) -> Lowered:
     slices = [(0, n, 1) for n in shape]
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         axis = ctx.axis(axis, len(shape))
+        if step < 0:  # the specification clamps to the first element, Python to before it
+            start = max(start, -shape[axis])
         positions = range(*slice(start, end, step).indices(shape[axis]))
         slices[axis] = (positions.start, len(positions), step) if len(positions) else (0, 0, 1)
     if slices == [(0, n, 1) for n in shape]:

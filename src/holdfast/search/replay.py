@@ -146,6 +146,8 @@ class Replay:
         high = np.array([-_below(-v) for v in exact])
         problem = replace(self.problem, execution=execution, expired=None)
         state = propagate(problem, low[None], high[None], narrow=False)
+        if execution is not None and not all(np.isfinite(ends).all() for ends in (*state.lower, *state.upper)):
+            return False  # what overflows may become no number at all, and then nothing holds
         output = self.query.graph.outputs[0]
         rows = len(self.query.constraints)
         unit = np.eye(rows)[None]

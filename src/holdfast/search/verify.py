@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from holdfast.bounds.enclosure import OutOfTime, Problem, check_executable
+from holdfast.bounds.enclosure import OutOfTime, Problem
+from holdfast.bounds.execution import check_executable
 from holdfast.certificate import CertificateError
 from holdfast.errors import InputError
 from holdfast.graph import Model
