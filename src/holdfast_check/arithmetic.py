@@ -1,12 +1,11 @@
 """What rounding can cost in float64, and how the checker says no.
 
 All bounds are computed in IEEE float64, rounded to nearest, unit roundoff u = 2^-53, and corrected outwards by error terms that hold
-whatever the order of summation, with or without fused multiply-add (Higham, Accuracy and Stability of Numerical Algorithms, 2002, 3.1):
+whatever the order of summation, with or without fused multiply-add (Higham, Accuracy and Stability of Numerical Algorithms, 3.1):
 
     |computed sum of n products - exact| <= gamma_n sum |a_i| |x_i| + (underflow),     gamma_n = n u / (1 - n u).
 
-A number that is not a number never proves anything: comparisons with it are false, and every test here is written so that
-false means "not proved".
+A number that is not a number never proves anything: comparisons with it are false, and false always means "not proved".
 """
 
 import numpy as np
@@ -32,16 +31,6 @@ def gamma(n: int) -> float:
     return 2.0 * (n + 2) * UNIT
 
 
-def down(x: np.ndarray) -> np.ndarray:
-    """Below the exact result whose rounded value is x: rounding to nearest moves a number by less than one neighbour."""
-    return np.nextafter(x, -np.inf)
-
-
-def up(x: np.ndarray) -> np.ndarray:
-    """Above the exact result whose rounded value is x."""
-    return np.nextafter(x, np.inf)
-
-
 def plus(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """At most a + b. Both roundings cost at most u (|a| + |b|) (1 + 3u) each; 4u (|a| + |b|) is taken off."""
     return (a + b) - 4.0 * UNIT * (np.abs(a) + np.abs(b))
@@ -49,10 +38,6 @@ def plus(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def dot(rows: np.ndarray, vector: np.ndarray) -> np.ndarray:
     """(B, R, m) times (B, m) or (1, m) to (B, R): sums of m products in an order that nobody knows."""
-    if len(vector) == 1:
-        return (rows.reshape(-1, rows.shape[2]) @ vector[0]).reshape(rows.shape[:2])
-    if rows.shape[1] == 1:
-        return np.einsum("brm,bm->br", rows, vector)
     return (rows @ vector[:, :, None])[:, :, 0]
 
 
@@ -61,6 +46,8 @@ def size(lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
     return np.maximum(np.abs(lower), np.abs(upper))
 
 
-def settle(lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Ends that are no numbers say nothing: they become infinite."""
+def outward(lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Beyond the exact results whose rounded values these are: rounding to nearest moves a number by less than one neighbour.
+    Ends that are no numbers say nothing: they become infinite."""
+    lower, upper = np.nextafter(lower, -np.inf), np.nextafter(upper, np.inf)
     return np.where(np.isnan(lower), -np.inf, lower), np.where(np.isnan(upper), np.inf, upper)

@@ -11,7 +11,7 @@ from holdfast_check.arithmetic import Limit, dot, plus
 from holdfast_check.bounds import forward, graph_of, least, narrow, substitute
 from holdfast_check.linear import Dense, Gather, Scale, Sum
 from holdfast_check.network import Node
-from holdfast_check.relaxations import lines
+from holdfast_check.relaxations import line
 
 FUNCTIONS = {
     "relu": (), "leaky_relu": (0.1,), "abs": (), "clip": (-1.0, 1.0), "step": (), "sigmoid": (), "tanh": (), "exp": (), "square": (), "power": (3.0,),
@@ -344,9 +344,8 @@ def aligned(
 
 
 def graph_slope(graph, ranges, i, evidence):
-    below, _ = lines(
-        graph.nodes[i], *ranges.of(graph.nodes[i]), ranges.bare[i], evidence[i], np.ones((1, graph.nodes[i].size))
-    )
+    node, known = graph.nodes[i], (ranges.lower[i], ranges.upper[i])
+    below = line(node, np.ones((1, node.size)), *ranges.of(node), known, 0.0, evidence[i])
     return below.slopes[0][0].tolist()
 
 
