@@ -57,16 +57,16 @@ def test_a_false_claim_is_invalid(files, tmp_path, capsys):
 
 def test_a_counterexample(files, tmp_path, capsys):
     (tmp_path / "p.vnnlib").write_bytes(FAILS)
-    for point, status in ((["1", "0.5"], 0), (["1", "0.75"], 1), (["2", "0"], 1)):
+    for point, status in ((["1", "0.25"], 0), (["1", "0.5"], 1), (["1", "0.75"], 1), (["2", "0"], 1)):
         archive(tmp_path / "c.hfc", header(DATA, FAILS, witness={"x": point}), {})
         assert main(files) == status
     out = capsys.readouterr().out
-    assert out.startswith("valid\nsat (real): the input is a counterexample") and out.count("invalid: ") == 2
+    assert out.startswith("valid\nsat (real): the input is a counterexample") and out.count("invalid: ") == 3
 
 
 @pytest.mark.parametrize("name", ["n.onnx", "p.vnnlib"])
 def test_other_files_are_noticed(files, tmp_path, name, capsys):
-    (tmp_path / name).write_bytes((tmp_path / name).read_bytes() + (b"\n" if name == "p.vnnlib" else dense_model(3)))
+    (tmp_path / name).write_bytes(HOLDS + b"\n" if name == "p.vnnlib" else dense_model(3))
     assert main(files) == 1
     assert "sha256" in capsys.readouterr().out
 
@@ -81,9 +81,7 @@ def test_networks_by_name(files, tmp_path, capsys):
     model, *rest = files
     assert main([*rest, "--network", f"f={model}"]) == 0
     assert main(files) == 0
-    assert main([*rest, "--network", f"f={model}", "--network", f"g={model}"]) == 0
-    (tmp_path / "other.onnx").write_bytes(dense_model())
-    assert main([*rest, "--network", f"f={model}", "--network", f"g={tmp_path / 'other.onnx'}"]) == 2
+    assert main([*rest, "--network", f"f={model}", "--network", f"g={model}"]) == 2  # it is equal to f, and has no file
     archive(tmp_path / "c.hfc", header(DATA, text), LEAF)
     assert main(files) == 1
     assert main([*rest, "--network", f"h={model}"]) == 2
@@ -91,26 +89,31 @@ def test_networks_by_name(files, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
+    "change", [lambda f: [], lambda f: f[:2], lambda f: [*f, "x"], lambda f: [*f, "--memory", "many"]]
+)
+def test_bad_usage(files, change, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(change(files))
+    out, err = capsys.readouterr()
+    assert end.value.code == 2 and out == "" and err and "Traceback" not in err
+
+
+@pytest.mark.parametrize(
     "change",
     [
-        lambda f: [],
-        lambda f: f[:2],
-        lambda f: [*f, "more"],
         lambda f: ["nowhere", *f[1:]],
         lambda f: [f[0], "nowhere", f[2]],
         lambda f: [*f[:2], "nowhere"],
-        lambda f: [*f, "--memory", "many"],
-        lambda f: [*f, "--memory", "0"],
-        lambda f: [*f, "--network", "x"],
+        lambda f: [*f[1:], "--network", "x"],
         lambda f: [f[0], f[0], f[2]],
         lambda f: [f[0], f[2], f[2]],
         lambda f: ["/", f[1], f[2]],
     ],
 )
-def test_bad_usage(files, change, capsys):
+def test_files_that_cannot_be_used(files, change, capsys):
     assert main(change(files)) == 2
     out, err = capsys.readouterr()
-    assert out == "" and err and "Traceback" not in err
+    assert out == "" and len(err.splitlines()) == 1 and "Traceback" not in err
 
 
 def test_an_unreadable_network_is_not_a_verdict(files, tmp_path, capsys):
@@ -130,13 +133,16 @@ def test_broken_gzip(files, tmp_path, capsys):
     "error", [MemoryError, RecursionError, ZeroDivisionError, KeyError, OverflowError, AssertionError]
 )
 def test_whatever_goes_wrong_is_not_valid(files, error, monkeypatch, capsys):
-    def fail(*_):
+    def fail(*_, **__):
         raise error("unforeseen")
 
-    monkeypatch.setattr(command, "join", fail)
-    assert main(files) == (3 if error is MemoryError else 1)
-    out, err = capsys.readouterr()
-    assert "valid" not in out.replace("invalid", "") and "Traceback" not in out + err and len(out.splitlines()) <= 1
+    for name, status in (("join", 2), ("prove", 1)):
+        monkeypatch.setattr(command, name, fail)
+        assert main(files) == (3 if error is MemoryError else status)
+        monkeypatch.undo()
+        out, err = capsys.readouterr()
+        assert "valid" not in out.replace("invalid", "") and "Traceback" not in out + err
+        assert len(out.splitlines()) + len(err.splitlines()) == 1
 
 
 def test_limits(files, tmp_path, capsys):
@@ -183,8 +189,9 @@ def test_too_little_memory_is_a_limit(files, tmp_path, capsys):
     data = model(steps, {"x": [1, 2]}, {"s": np.array([2**25, 2], np.int64)})
     (tmp_path / "n.onnx").write_bytes(data)
     archive(tmp_path / "c.hfc", header(data, HOLDS), LEAF)
-    assert main([*files, "--memory", "64"]) == 3
-    assert "memory" in capsys.readouterr().err
+    program = [sys.executable, "-m", "holdfast_check", *files, "--memory", "64"]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 3 and done.stdout == "" and "MemoryError" in done.stderr
 
 
 def test_numbers_that_grow_are_refused(files, tmp_path, capsys):
@@ -196,7 +203,7 @@ def test_numbers_that_grow_are_refused(files, tmp_path, capsys):
     (tmp_path / "p.vnnlib").write_bytes(HOLDS)
     archive(tmp_path / "c.hfc", header(data, HOLDS), LEAF)
     assert main(files) == 2
-    assert capsys.readouterr().err.count("too many digits") == 2
+    assert len(capsys.readouterr().err.splitlines()) == 2
 
 
 def test_as_a_program(files):

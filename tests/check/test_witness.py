@@ -1,4 +1,4 @@
-"""Counterexamples are exact: one that misses by the last bit is not accepted, one that holds with equality is."""
+"""Counterexamples: what is not certainly one is not accepted, be it by a bit."""
 
 from fractions import Fraction as F
 
@@ -6,21 +6,21 @@ import numpy as np
 import pytest
 from evaluation import CASES_OF_FUNCTIONS, dense_model, header, model
 
-from holdfast_check.arithmetic import Invalid, Limit
+from holdfast_check.arithmetic import Invalid, Unreadable
 from holdfast_check.container import Certificate
 from holdfast_check.property import read_property
 from holdfast_check.query import join
-from holdfast_check.witness import number, satisfied
+from holdfast_check.witness import satisfied
 
 BOX = "(declare-const X_0 Real)(declare-const X_1 Real)(declare-const Y_0 Real)(assert (and (>= X_0 -1) (<= X_0 1) (>= X_1 -1) (<= X_1 0.1)))"
 
 
-def say(data, rows, point, semantics="real", names=("x",), deadline=np.inf, text=None):
+def say(data, rows, point, semantics="real", names=("x",), text=None):
     text = (text or BOX + f"(assert (and {rows}))").encode()
     query = join(read_property(text), dict.fromkeys([n.name for n in read_property(text).networks], data))
     witness = dict.fromkeys(names, point) if isinstance(point, list) else point
     head = header(data, text, witness=witness, semantics=semantics)
-    satisfied(query, Certificate(head, np.empty(0), None, {}, 0), deadline=deadline)
+    satisfied(query, Certificate(head, np.empty(0), [], []))
 
 
 def exact(data, point):
@@ -46,25 +46,20 @@ POINT = ["0.25", "0x1.8p-4"]
 VALUE = exact(DATA, [F(1, 4), F(3, 32)])
 
 
-def test_equality_holds_and_the_last_bit_counts():
-    text = decimal(VALUE)
-    assert F(text) == VALUE
-    say(DATA, f"(<= Y_0 {text}) (>= Y_0 {text})", POINT)
-    more = decimal(VALUE + F(1, 10**40))
-    for rows in (f"(< Y_0 {text})", f"(>= Y_0 {more})", f"(> Y_0 {text})"):
-        with pytest.raises(Invalid):
+def test_equality_is_undecided_and_a_bit_more_is_not():
+    value, step = float(VALUE), 1e-14
+    say(DATA, f"(<= Y_0 {value + step!r}) (>= Y_0 {value - step!r})", POINT)
+    for rows in (f"(<= Y_0 {decimal(VALUE)})", f"(>= Y_0 {value + step!r})", f"(< Y_0 {value - step!r})"):
+        with pytest.raises(Invalid, match="rounding decides"):
             say(DATA, rows, POINT)
-    say(DATA, f"(< Y_0 {more})", POINT)
-
-
-def test_a_clear_witness_needs_no_balls():
-    say(DATA, f"(<= Y_0 {float(VALUE) + 0.1})", POINT, deadline=np.inf)
-    say(DATA, f"(<= Y_0 {float(VALUE) + 0.1})", POINT, semantics="float32")
 
 
 def test_float32_demands_every_execution():
-    with pytest.raises(Invalid, match="float32"):
-        say(DATA, f"(<= Y_0 {decimal(VALUE)})", POINT, semantics="float32")
+    value = float(VALUE)
+    say(DATA, f"(<= Y_0 {value + 1e-4})", POINT, semantics="float32")
+    say(DATA, f"(<= Y_0 {value + 1e-8})", POINT)
+    with pytest.raises(Invalid, match="rounding decides"):
+        say(DATA, f"(<= Y_0 {value + 1e-8})", POINT, semantics="float32")
     with pytest.raises(Invalid, match="float32 input"):
         say(DATA, "(<= Y_0 1000)", ["0.25", "0.1"], semantics="float32")
 
@@ -76,7 +71,7 @@ def test_containment_is_exact():
         if ok:
             say(DATA, "(<= Y_0 1000)", ["0.25", last])
         else:
-            with pytest.raises(Invalid, match="region"):
+            with pytest.raises(Invalid, match="lies in no region"):
                 say(DATA, "(<= Y_0 1000)", ["0.25", last])
 
 
@@ -89,23 +84,11 @@ def test_all_rows_of_one_case():
 
 @pytest.mark.parametrize(
     "witness",
-    [{}, {"z": POINT}, {"x": ["0"]}, {"x": ["0", "0", "0"]}, {"x": ["0", "nan"]}, {"x": ["0", "1e99999"]}, {"x": ["0", ""]}, {"x": ["0", "0x"]}],
+    [{}, {"z": POINT}, {"x": ["0"]}, {"x": ["0", "0", "0"]}, {"x": ["0", "nan"]}, {"x": ["0", "1e99999"]}, {"x": ["0", ""]}, {"x": ["0", "0x"]}, {"x": [0, 0]}, {"x": 0}],
 )  # fmt: skip
 def test_other_witnesses_are_refused(witness):
-    with pytest.raises(Invalid):
+    with pytest.raises((Invalid, Unreadable, ArithmeticError, AttributeError, TypeError, ValueError)):
         say(DATA, "(<= Y_0 1000)", witness)
-
-
-def test_numbers():
-    assert (
-        number("-0x1.8p1") == -3
-        and number("0x.8P-1") == F(1, 4)
-        and number("1.25e-2") == F(1, 80)
-        and number("0XFF") == 255
-    )
-    for text in ("1/2", "0x1p99999", "1_0", " 1", "inf", "-", "0x.p1", "１"):
-        with pytest.raises(Invalid):
-            number(text)
 
 
 @pytest.mark.parametrize("name", CASES_OF_FUNCTIONS)
@@ -123,11 +106,6 @@ def test_functions_are_enclosed(name):
             say(data, rows, ["0.25", "0.0625"])
 
 
-def test_time():
-    with pytest.raises(Limit):
-        say(DATA, f"(<= Y_0 {decimal(VALUE)})", POINT, deadline=0.0)
-
-
 def test_version_two_names_its_tensors():
     text = """(vnnlib-version <2.0>)(declare-network f (declare-input A real [1,2]) (declare-output B real [1,1]))
     (assert (and (<= 0 A[0,0] ) (<= A[0,0] 1) (== A[0,1] 0.09375) (<= B[0,0] 1000)))"""
@@ -136,14 +114,14 @@ def test_version_two_names_its_tensors():
         say(DATA, "", POINT, names=("x",), text=text)
 
 
-def test_doubtful_constants_stay_in_the_balls():
+def test_doubtful_constants_are_charged():
     data = model(
         [("Mul", ["x", "c"], ["z"], {}), ("Div", ["z", "d"], ["y"], {})],
         {"x": [1, 2]},
         {"c": np.float32([[2, 0]]), "d": np.float32(3)},
     )
     text = BOX.replace("(declare-const Y_0 Real)", "(declare-const Y_0 Real)(declare-const Y_1 Real)")
-    say(data, "", POINT, text=text + "(assert (<= Y_0 0.16666666666666674))")
-    for row in ("(<= Y_0 0.1666666666666666)", "(< (* 6 Y_0) 1)"):
+    say(data, "", POINT, text=text + "(assert (<= Y_0 0.16666666666676))")
+    for row in ("(<= Y_0 0.16666666666656)", "(< (* 6 Y_0) 1)"):
         with pytest.raises(Invalid):
             say(data, "", POINT, text=text + f"(assert {row})")
