@@ -19,9 +19,9 @@ from holdfast_check.arithmetic import Invalid
 LEAF, NOTHING_LEFT = 1, 2**32 - 1
 FIELDS = [("node", "<u4"), ("kind", "u1"), ("place", "<u4"), ("element", "<u4"), ("at", "<f8")]
 RECORD = np.dtype(FIELDS)
-VALUES: dict[str, list[Any]] = {
+VALUES = {
     "format": ["holdfast-certificate"],
-    "version": [1],
+    "version": ["1"],
     "claim": ["sat", "unsat"],
     "semantics": ["real", "float32"],
 }
@@ -29,9 +29,10 @@ MORE = {"sat": ["witness"], "boxes": ["mode"], "neurons": ["mode", "nonlinear"]}
 KINDS = {"sat": [], "boxes": [0, 1, 2, 4], "neurons": [0, 1, 3]}  # of records
 
 
-class Block(
-    NamedTuple
-):  # evidence for ranges of m elements of a function's argument: 2 m rows of unit and of line values
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Evidence for ranges of m elements of a function's argument: 2 m rows of unit values and of line values."""
+
     region: int
     number_of_pass: int
     entry: int
@@ -69,7 +70,7 @@ def open_certificate(file: BinaryIO, limit: int) -> Certificate:
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in members.items()}
     mode = header.get("mode", "sat")
     keys = {*VALUES, "networks", "property", "producer", *MORE[mode]}
-    if header.keys() != keys or any(header[key] not in values for key, values in VALUES.items()):
+    if header.keys() != keys or any(str(header[key]) not in values for key, values in VALUES.items()):
         raise Invalid("header.json is not that of a holdfast-certificate of version 1")
     if (mode == "sat") != (header["claim"] == "sat"):
         raise Invalid("the mode of the certificate is not one of its claim")
