@@ -1,7 +1,9 @@
-"""Nodes, and how they are built: what an ONNX operator is made of.
+"""ONNX (operator sets 6 to 21) -> nodes, in topological order, over the real numbers.
 
 Every value is a flat vector, the row-major order of an ONNX tensor. What is linear is a `Linear`, what is not a product of two
 values or one of a few functions of one variable (section 4 of the format says which, and how they are counted).
+What operators that only move elements do is seen by running ONNX's reference implementation on the numbers 1, 2, 3, ...
+Operators, attributes and types that are not read here are refused, never ignored; so is arithmetic on constants alone.
 """
 
 from __future__ import annotations
@@ -9,18 +11,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
+import onnx
+from onnx.helper import get_attribute_value, make_graph, make_model, make_node
+from onnx.reference import ReferenceEvaluator
 
 from holdfast_check.arithmetic import Unreadable
-from holdfast_check.constants import enclosed, fold, rationals, single, tidy
-from holdfast_check.linear import Convolution, Dense, Gather, Geometry, Linear, Scale, Sum
+from holdfast_check.linear import Dense, Gather, Linear, Sum
 
 EXACT = {"relu", "abs", "clip", "step"}  # functions that do not round in float32 (section 8)
-LARGEST = 2**27  # elements of one value
-PLANE: tuple[slice, ...] = (slice(None), slice(None))  # all of the first two axes: batch and channels
+IGNORED = {"ratio", "seed", "momentum", "storage_order"}  # attributes of training, and of outputs that are not read
+HARMLESS = {"spatial": 1, "ceil_mode": 0, "training_mode": 0, "is_test": 1, "broadcast": 1, "transA": 0, "alpha": 1}
+HARMLESS |= {"beta": 1, "noop_with_empty_axes": 0, "auto_pad": b"NOTSET"}  # values that say what is assumed here
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,273 +39,280 @@ class Node:
     label: tuple[str, str, int] = ("", "", 0)  # network, node name, part
     rounds: bool = True  # whether a float32 execution rounds here
     start: int = 0  # kind "input": where its elements stand among the flat inputs of the property
+    place: int = 0  # among the nodes
+    shape: tuple[int, ...] = ()  # of the ONNX tensor
 
 
-@dataclass(frozen=True, eq=False)
-class Value:
-    """An ONNX tensor: the position of a node, or a constant."""
-
-    shape: tuple[int, ...]
-    node: int = -1
-    constant: np.ndarray | None = None
-
-    @property
-    def size(self) -> int:
-        return math.prod(self.shape)
+def demand(condition: Any, reason: str) -> None:
+    if not condition:
+        raise Unreadable(reason)
 
 
-def constant(array: Any) -> Value:
-    """Floating-point numbers are widened to float64, which is exact; integers, booleans and fractions stay."""
-    array = np.asarray(array)
-    return Value(array.shape, constant=array.astype(np.float64) if array.dtype.kind == "f" else array)
+def constant(value: Any) -> np.ndarray:
+    """A constant tensor; real numbers become float64, which is exact."""
+    array = np.asarray(value)
+    demand(array.dtype in (np.float32, np.float64) or array.dtype.kind in "iub", f"it has the type {array.dtype}")
+    return array.astype(np.float64) if array.dtype.kind == "f" else array
 
 
-def doubtful(linear: Linear, weights: np.ndarray | None, bias: np.ndarray | None) -> Linear:
-    """`linear` with radii of its weights and of its bias."""
-    if weights is None and bias is None:
-        return linear
-    radii = linear.mapped(lambda w: np.zeros(w.shape) if weights is None else np.broadcast_to(weights, w.shape))
-    return replace(linear, exact=False, doubt=replace(radii, bias=bias))
+def real(value: Any) -> np.ndarray:
+    demand(isinstance(value, np.ndarray) and value.dtype == np.float64, "an input is not a constant real number")
+    demand(np.isfinite(value).all(), "a constant is not finite")
+    return value
 
 
-def offset(bias: np.ndarray | None, shape: Sequence[int]) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """A bias, broadcast to the shape of the result and flat, and its radii."""
-    pair = (None, None) if bias is None else enclosed(bias)
-    return pair[0] if pair[0] is None else np.broadcast_to(pair[0], shape).ravel(), pair[1] if pair[
-        1
-    ] is None else np.broadcast_to(pair[1], shape).ravel()
+def reference(opsets: Any, node: onnx.NodeProto) -> Callable[..., Sequence[Any]]:
+    """ONNX's own implementation of one node, as a function of its different inputs."""
+    names = list(dict.fromkeys(name for name in node.input if name))
+    ends = ([onnx.ValueInfoProto(name=name) for name in some] for some in (names, node.output))
+    run = ReferenceEvaluator(make_model(make_graph([node], "one", *ends), opset_imports=opsets)).run
+    return lambda *arrays: run(None, dict(zip(names, arrays, strict=True)))
 
 
-def counts(weights: np.ndarray, *axes: int | tuple[int, ...]) -> tuple[int, ...]:
-    """The largest number of weights that are not zero, along each of these axes."""
-    return tuple(int(np.count_nonzero(weights, axis=a).max(initial=1)) for a in axes)
-
-
-def sized(shape: Sequence[int]) -> tuple[int, ...]:
-    if math.prod(shape) > LARGEST or min(shape, default=1) < 0:
-        raise Unreadable(f"a tensor of shape {tuple(shape)} is too large")
-    return tuple(int(n) for n in shape)
+MOVES = "Constant ConstantOfShape Shape Identity Flatten Reshape Transpose Squeeze Unsqueeze Expand Concat Split Slice Gather Pad"
+FUNCTIONS = {name: name.lower() for name in ("Relu", "Abs", "Sigmoid", "Tanh", "Exp", "Log", "Sqrt", "Sin", "Cos")}
+FUNCTIONS |= {"Reciprocal": "reciprocal", "Softplus": "softplus", "Sign": "step"}
+OPERATORS: dict[str, Callable[..., Any]] = {
+    "Dropout": lambda r, x, ratio=None: x,
+    "Cast": lambda r, x: demand(r.take("to") == r.widest, "only widening casts are supported") or x,
+    "Add": lambda r, a, b: r.combined([a, b], [1.0, 1.0]),
+    "Sub": lambda r, a, b: r.combined([a, b], [1.0, -1.0]),
+    "Sum": lambda r, *xs: r.combined(xs, [1.0] * len(xs)),
+    "Neg": lambda r, x: r.combined([x], [-1.0]),
+    "Mul": lambda r, a, b: r.product(a, b),
+    "Div": lambda r, a, b: r.product(a, r.function("reciprocal", b)) if isinstance(b, Node) else r.divided(a, b),
+    "Pow": lambda r, x, n: r.power(x, n),
+    "Max": lambda r, *xs: r.largest(xs, 1.0),
+    "Min": lambda r, *xs: r.largest(xs, -1.0),
+    "LeakyRelu": lambda r, x: r.function("leaky_relu", x, float(r.take("alpha", default=np.float32(0.01)))),
+    "Clip": lambda r, x, *_: r.function("clip", x, *(float(np.ravel(r.take(*s))[0]) for s in (("min", 1), ("max", 2)))),
+    "MatMul": lambda r, a, b: r.dense(a, b.T) if isinstance(a, Node) else r.turned(r.dense(r.turned(b), a)),
+    "Gemm": lambda r, a, b, c=None: r.dense(r.flat(a), b if r.take("transB") else b.T, c),
+    "Conv": lambda r, x, w, b=None: r.convolved(x, real(w), r.take("group", default=1), b),
+    "AveragePool": lambda r, x: r.averaged(x, r.take("kernel_shape")),
+    "MaxPool": lambda r, x: r.pooled(x, r.take("kernel_shape")),
+    "BatchNormalization": lambda r, x, *constants: r.normalized(x, *constants),
+    "ReduceSum": lambda r, x, *_: r.reduced(x),
+    "ReduceMean": lambda r, x, *_: r.divided(y := r.reduced(x), np.array(math.prod(x.shape) / math.prod(y.shape))),
+}
 
 
 @dataclass
-class Builder:
-    """Appends the nodes of one network to `nodes`; its flat inputs begin at `start`."""
+class Reader:
+    """Appends the nodes of one network to `nodes`. The last fields speak of the ONNX node that is being read."""
 
     network: str
     nodes: list[Node]
-    start: int
-    here: tuple[str, str] = ("", "")  # operator and name of the ONNX node being read
-    attributes: dict[str, Any] = field(default_factory=dict)  # those not yet read
-    obstacle: str = ""  # why float32 executions cannot be covered
+    opsets: Any = ()
+    widest: int = onnx.TensorProto.FLOAT  # type of variables
+    values: dict[str, Any] = field(default_factory=dict)  # by name: arrays, and nodes
+    inputs: dict[str, Node] = field(default_factory=dict)
+    outputs: list[Node] = field(default_factory=list)
+    here: str = ""
+    parts: int = 0  # functions so far
+    xs: Sequence[Any] = ()  # its inputs, None where one is left out
+    attributes: dict[str, Any] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)  # attributes that have been read
 
-    def append(self, kind: str, inputs: Sequence[Value], shape: Sequence[int], part: int = 0, **more: Any) -> Value:
-        shape = sized(shape)
-        if any(v.node < 0 for v in inputs):
-            raise Unreadable("it computes on constants alone")
-        label, rounds = (self.network, self.here[1], part), more.pop("rounds", kind not in EXACT)
-        self.nodes.append(
-            Node(kind, tuple(v.node for v in inputs), math.prod(shape), label=label, rounds=rounds, **more)
-        )
-        return Value(shape, len(self.nodes) - 1)
+    def take(self, name: str, place: int = 99, default: Any = None) -> Any:
+        """An attribute, or what newer operator sets give as an input instead."""
+        self.used.add(name)
+        value = self.attributes.get(name, self.xs[place] if place < len(self.xs) else None)
+        value = tuple(np.ravel(value).tolist()) if isinstance(value, list | np.ndarray) else value
+        return default if value is None else value
 
-    def linear(
-        self, linear: Linear, inputs: Sequence[Value], shape: Sequence[int], rounds: bool | None = None
-    ) -> Value:
-        """Numbers that are only moved or negated do not round in float32 either."""
-        rounds = (not linear.exact or linear.bias is not None) if rounds is None else rounds
-        return self.append("linear", inputs, shape, linear=linear, rounds=rounds)
+    def append(self, kind: str, xs: Sequence[Node], shape: Sequence[int], **more: Any) -> Node:
+        size, label = math.prod(shape), (self.network, self.here, self.parts)
+        demand(0 < size < 2**27, f"a tensor of shape {tuple(shape)} is not supported")
+        more = {"rounds": kind not in EXACT, "label": label, "place": len(self.nodes), "shape": tuple(shape)} | more
+        self.nodes.append(Node(kind, tuple(x.place for x in xs), size, **more))
+        self.parts += kind not in ("input", "linear")
+        return self.nodes[-1]
 
-    def move(self, work: Callable[..., np.ndarray], *values: Value, blank: float = 0.0) -> Value:
-        """`work(*arrays, blank)` only moves elements: what it does to the numbers 0, 1, ... says which it reads."""
-        free = [v for v in values if v.constant is None]
-        if not free:
-            return constant(work(*(v.constant for v in values), blank))
-        known = [(np.zeros(v.shape), None) if v.constant is None else enclosed(v.constant) for v in values]
-        if any(radius is not None for _, radius in known) or not math.isfinite(blank):
-            raise Unreadable("a constant that float64 cannot hold is joined to other values")
-        starts = dict(zip(map(id, free), np.cumsum([0, *(v.size for v in free)]).tolist(), strict=False))
-        numbers = (
-            np.arange(v.size).reshape(v.shape) + starts[id(v)] if id(v) in starts else np.full(v.shape, -1)
-            for v in values
-        )
-        index = np.asarray(work(*numbers, -1))
-        bias = work(*(array for array, _ in known), blank).ravel() if np.any(index < 0) else np.zeros(1)
-        readers = int(np.bincount(index[index >= 0].ravel(), minlength=1).max(initial=1))
-        sizes, added = tuple(v.size for v in free), bias if bias.any() else None
-        return self.linear(
-            Gather(sizes=sizes, index=index.ravel(), back=readers, exact=True, bias=added), free, index.shape, False
-        )
+    def function(self, kind: str, x: Node, *parameters: float) -> Node:
+        demand(np.isfinite(parameters).all() and list(parameters) == sorted(parameters), "its bounds are not in order")
+        return self.append(kind, [x], x.shape, parameters=parameters)
 
-    def shaped(self, x: Value, shape: Sequence[int]) -> Value:
-        """The same elements in the same order."""
-        if math.prod(shape) != x.size or min(shape, default=1) < 0:
-            raise Unreadable(f"{x.shape} cannot be given the shape {tuple(shape)}")
-        return replace(x, shape=tuple(shape), constant=None if x.constant is None else x.constant.reshape(tuple(shape)))
+    def move(self, work: Callable[..., Any], *values: Any) -> Any:
+        """`work(*arrays)` moves elements and inserts constants: what it makes of zeros, and of 1, 2, ..., says which."""
+        free = [v for v in values if isinstance(v, Node)]
+        sizes = tuple(v.size for v in free)
 
-    def expanded(self, x: Value, shape: Sequence[int]) -> Value:
-        return x if x.shape == tuple(shape) else self.move(lambda a, _: np.broadcast_to(a, sized(shape)), x)
+        def result(numbers: np.ndarray) -> np.ndarray:
+            parts = iter(np.split(numbers, np.cumsum(sizes[:-1], dtype=int)))
+            return constant(work(*(next(parts).reshape(v.shape) if isinstance(v, Node) else v for v in values)))
 
-    def scaled(self, x: Value, factor: Any, bias: np.ndarray | None = None, rounds: bool | None = None) -> Value:
-        """x * factor + bias, where x has the shape of the result."""
-        (weights, radius), (b, spread) = offset(np.asarray(factor), x.shape), offset(bias, x.shape)
-        linear = Scale(weights=weights, bias=b, exact=bool(np.all(np.abs(weights) == 1)))  # type: ignore[arg-type]
-        return self.linear(doubtful(linear, radius, spread), [x], x.shape, rounds)
+        held, shifted = (result(factor * np.arange(1, sum(sizes) + 1)) for factor in (0.0, 1.0))
+        if np.array_equal(held, shifted):
+            return held  # it does not depend on the inputs
+        index = (shifted - real(held)).astype(np.int64).ravel() - 1
+        if len(free) == 1 and np.array_equal(index, np.arange(sizes[0])):
+            return replace(free[0], shape=held.shape)
+        back, bias = int(np.bincount(index[index >= 0]).max()), held.ravel() if held.any() else None
+        made = Gather(sizes=sizes, index=index, back=back, exact=True, bias=bias)
+        return self.append("linear", free, held.shape, linear=made, rounds=False)
 
-    def binary(self, operator: str, a: Value, b: Value, part: int = 0, rounds: bool | None = None) -> Value:
-        """Add, Sub, Mul, Div with broadcasting."""
-        left, right = a.constant, b.constant
-        if left is not None and right is not None:
-            result = fold(operator, left, right)
-            if result.dtype.kind in "fO" and not single(result):
-                self.obstacle = (
-                    self.obstacle or f"{' '.join(map(str, self.here))} computes constants that float32 cannot hold"
-                )
-            return constant(result)
-        shape = np.broadcast_shapes(a.shape, b.shape)
-        if operator == "Div" and right is None:  # reciprocal and product
-            return self.binary("Mul", a, self.append("reciprocal", [b], b.shape), 0 if left is not None else 1)
-        a, b = (v if v.constant is not None else self.expanded(v, shape) for v in (a, b))
-        if operator == "Div":
-            assert right is not None
-            return self.scaled(a, tidy(np.asarray(Fraction(1) / rationals(right), dtype=object)))
-        if operator == "Mul":
-            if left is None and right is None:
-                return self.append("product", [a, b], shape, part)
-            return self.scaled(a, right) if left is None else self.scaled(b, left)
-        sign = -1.0 if operator == "Sub" else 1.0
-        if right is not None:
-            return self.scaled(a, 1.0, right if sign > 0 else fold("Mul", right, np.asarray(-1.0)), rounds)
-        if left is not None:
-            return self.scaled(b, sign, left, rounds)
-        return self.linear(Sum(weights=np.array([1.0, sign]), terms=2), [a, b], shape, rounds)
+    def expanded(self, x: Node, shape: Sequence[int]) -> Node:
+        return self.move(lambda a: np.broadcast_to(a, shape), x)
 
-    def dense(self, x: Value, matrix: np.ndarray, bias: np.ndarray | None = None) -> Value:
+    def turned(self, x: Node) -> Node:
+        return self.move(lambda a: np.swapaxes(a, -1, -2), x)
+
+    def flat(self, x: Node) -> Node:  # early exporters give Gemm images
+        return self.move(lambda a: a.reshape(len(a), -1), x)
+
+    def dense(self, x: Node, matrix: Any, bias: Any = None) -> Node:
         """The last axis of x times a matrix (m, k), plus a bias that is broadcast to the result."""
-        shape, (weights, radius) = (*x.shape[:-1], len(matrix)), enclosed(matrix)
-        (b, spread), (terms, back) = offset(bias, shape), counts(weights, 1, 0)
-        return self.linear(doubtful(Dense(weights=weights, bias=b, terms=terms, back=back), radius, spread), [x], shape)
+        m, k = real(matrix).shape
+        demand(x.shape[-1] == k, f"the shapes {x.shape} and {matrix.shape} do not fit")
+        terms, back = (int(np.count_nonzero(matrix, axis=a).max()) for a in (1, 0))
+        flat = None if bias is None else np.broadcast_to(real(bias), (*x.shape[:-1], m)).ravel()
+        made = Dense(weights=np.ascontiguousarray(matrix), bias=flat, terms=terms, back=back)
+        return self.append("linear", [x], (*x.shape[:-1], m), linear=made)
 
-    def summed(self, x: Value, axes: Sequence[int], keep: bool) -> Value:
-        rank = len(x.shape)
-        axes = sorted({a % rank for a in axes})
-        order = [a for a in range(rank) if a not in axes] + axes
-        last = self.move(lambda a, _: a.transpose(order), x) if order != sorted(order) else x
-        count = math.prod(x.shape[a] for a in axes)
-        total = self.dense(self.shaped(last, (x.size // max(1, count), count)), np.ones((1, count)))
-        return self.shaped(total, [1 if a in axes else n for a, n in enumerate(x.shape) if keep or a not in axes])
+    def combined(self, xs: Sequence[Any], factors: Sequence[Any], near: bool = False, rounds: bool = True) -> Node:
+        """sum_i factor_i x_i, with broadcasting. One x_i may be constant: the bias. `near`: factors are results of at most
+        four operations, each of which errs by 2^-53 |value| or underflows; they have radii, and round in float32 too."""
+        shape = np.broadcast_shapes(*(x.shape for x in xs), *map(np.shape, factors))
+        pairs = [(x, np.broadcast_to(f, shape).ravel()) for x, f in zip(xs, factors, strict=True)]
+        bias = [np.broadcast_to(real(x), shape).ravel() * f for x, f in pairs if not isinstance(x, Node)]
+        weights = real(np.array([f for x, f in pairs if isinstance(x, Node)]))
+        demand(len(bias) <= 1 <= len(weights), "it computes on constants")
+        doubt = Sum(weights=np.abs(weights) * 2.0**-50 + 2.0**-1000) if near else None
+        exact = len(weights) == 1 and not near and bool(np.all(np.abs(weights) == 1))
+        made = Sum(
+            weights=weights, bias=bias[0] if bias else None, terms=len(weights) + 4 * near, exact=exact, doubt=doubt
+        )
+        free = [self.expanded(x, shape) for x in xs if isinstance(x, Node)]
+        return self.append("linear", free, shape, linear=made, rounds=rounds and not (exact and not bias))
 
-    def product(self, a: Value, b: Value) -> Value:
-        """MatMul; of two variables: all products, and their sums."""
-        if len(b.shape) == 1:
-            y = self.product(a, self.shaped(b, (*b.shape, 1)))
-            return self.shaped(y, y.shape[:-1])
-        if a.shape[-1] != b.shape[-2]:
-            raise Unreadable(f"the shapes {a.shape} and {b.shape} do not fit")
-        if b.constant is not None and len(b.shape) == 2:
-            return self.dense(a, b.constant.T)
-        turned = self.move(lambda x, _: np.swapaxes(x, -1, -2), b)
-        if a.constant is not None and len(a.shape) == 2:
-            return self.move(lambda x, _: np.swapaxes(x, -1, -2), self.dense(turned, a.constant))
-        left, right = self.move(lambda x, _: x[..., :, None, :], a), self.move(lambda x, _: x[..., None, :, :], turned)
-        return self.summed(self.binary("Mul", left, right), [-1], False)
+    def divided(self, x: Node, divisor: Any) -> Node:
+        return self.combined([x], [1.0 / real(divisor)], near=True)
 
-    def largest(self, values: Sequence[Value], part: int = 0, least: bool = False) -> tuple[Value, int]:
-        """Maximum (or minimum) as a balanced tree, constants last; and the number of the next part."""
-        queue = sorted(values, key=lambda v: v.constant is not None)
-        shape = np.broadcast_shapes(*(v.shape for v in queue))
+    def product(self, a: Any, b: Any) -> Node:
+        if not isinstance(a, Node) or not isinstance(b, Node):
+            return self.combined([a], [real(b)]) if isinstance(a, Node) else self.combined([b], [real(a)])
+        shape = np.broadcast_shapes(a.shape, b.shape)
+        return self.append("product", [self.expanded(a, shape), self.expanded(b, shape)], shape)
+
+    def power(self, x: Node, n: Any) -> Node:
+        demand(n.ndim <= len(x.shape) and n in range(2, 65), "this exponent is not supported")
+        return self.function("square", x) if n == 2 else self.function("power", x, float(n.item()))
+
+    def largest(self, values: Sequence[Any], sign: float) -> Node:
+        """Maximum (sign 1) or minimum (-1) as a balanced tree, constants last."""
+        queue = sorted(values, key=lambda v: not isinstance(v, Node))
         while len(queue) > 1:
             joined = []
-            for a, b in zip(queue[::2], queue[1::2], strict=False):
-                if a.constant is not None and b.constant is not None:
-                    joined.append(constant((np.minimum if least else np.maximum)(a.constant, b.constant)))
-                    continue
-                gap = self.binary("Sub", *((b, a) if least else (a, b)), rounds=False)
-                over = self.append("relu", [gap], gap.shape, part)  # max(a, b) = b + relu(a - b), min = b - relu(b - a)
-                joined.append(self.binary("Sub" if least else "Add", b, over, rounds=False))
-                part += 1
-            queue = joined + queue[len(joined) * 2 :]
-        return self.expanded(queue[0], shape), part
+            for a, b in zip(
+                queue[::2], queue[1::2], strict=False
+            ):  # max(a, b) = b + relu(a - b), min = b - relu(b - a)
+                gap = self.combined([a, b], [sign, -sign], rounds=False)
+                over = self.append("relu", [gap], gap.shape)
+                joined.append(self.combined([b, over], [1.0, sign], rounds=False))
+            queue = joined + queue[2 * len(joined) :]
+        return queue[0]
 
-    def geometry(self, x: Value, kernel: Sequence[int]) -> Geometry:
-        """strides, dilations, pads, and spatial shape of the result, of a convolution or a pool."""
-        take, rank = self.attributes.pop, len(kernel)
-        strides, dilations = (tuple(take(name, None) or [1] * rank) for name in ("strides", "dilations"))
-        pads, auto = take("pads", None) or [0] * 2 * rank, take("auto_pad", b"NOTSET")
-        steps = list(zip(x.shape[2:], kernel, strides, dilations, strict=True))
-        if auto in (b"SAME_UPPER", b"SAME_LOWER") and max(dilations) == 1:  # as many windows as strides begun
-            total = [max(0, (-(-n // s) - 1) * s + (k - 1) * d + 1 - n) for n, k, s, d in steps]
-            less, more = [t // 2 for t in total], [t - t // 2 for t in total]
-            pads, auto = less + more if auto == b"SAME_UPPER" else more + less, b"NOTSET"
-        pairs = tuple(zip(pads[:rank], pads[rank:], strict=True))
-        out = tuple((n + a + b - (k - 1) * d - 1) // s + 1 for (n, k, s, d), (a, b) in zip(steps, pairs, strict=True))
-        if auto not in (b"NOTSET", b"VALID") or x.shape[0] != 1 or min(pads) < 0 or min(strides + dilations + out) < 1:
-            raise Unreadable(f"a kernel {tuple(kernel)} on an input of shape {x.shape} is not supported")
-        return Geometry(strides, dilations, pairs, out)
-
-    def convolved(self, x: Value, kernel: np.ndarray, bias: np.ndarray | None, group: int, geometry: Geometry) -> Value:
-        """kernel (channels of y, channels of a group of x, spatial axes)."""
-        if kernel.shape[1] * group != x.shape[1] or kernel.shape[0] % group:
-            raise Unreadable("the shapes of the weights do not fit")
-        grouped = kernel.reshape(group, kernel.shape[0] // group, kernel.shape[1], -1).transpose(3, 0, 1, 2)
-        weights, radius = enclosed(np.ascontiguousarray(grouped))
-        (terms, back), shape = counts(weights, (0, 3), (0, 2)), (1, kernel.shape[0], *geometry.out)
-        b, spread = offset(None if bias is None else bias.reshape(-1, *[1] * len(geometry.out)), shape)
-        linear = Convolution(
-            weights=weights,
-            shape=x.shape[1:],
-            kernel=kernel.shape[2:],
-            geometry=geometry,
-            bias=b,
-            terms=terms,
-            back=back,
+    def patches(self, x: Any, kernel: Sequence[int]) -> Any:
+        """(windows, ..., channels, elements of the kernel): what convolutions of each channel with 1, 0, 0, ... give."""
+        given = {name: self.take(name) for name in ("auto_pad", "dilations", "pads", "strides", "kernel_shape")}
+        node = make_node(
+            "Conv", ["x", "w"], ["y"], **{name: value for name, value in given.items() if value is not None}
         )
-        return self.linear(doubtful(linear, radius, spread), [x], shape)
+        run, ones = reference(self.opsets, node), np.eye(math.prod(kernel)).reshape(-1, 1, *kernel)
+        return self.move(lambda a: np.moveaxis(run(a.swapaxes(0, 1), ones)[0], (0, 1), (-2, -1)), x)
 
-    def transposed(self, x: Value, kernel: np.ndarray, bias: np.ndarray | None, group: int) -> Value:
-        """ConvTranspose: zeros between the elements of x and around them, then the convolution with the kernel turned round."""
-        take, rank = self.attributes.pop, len(kernel.shape) - 2
-        settings = (("strides", 1), ("dilations", 1), ("output_padding", 0))
-        strides, dilations, more = (tuple(take(name, None) or [one] * rank) for name, one in settings)
-        pads, reach = (
-            take("pads", None) or [0] * 2 * rank,
-            [(k - 1) * d for k, d in zip(kernel.shape[2:], dilations, strict=True)],
-        )
-        sides = [(r - a, r - b + e) for r, a, b, e in zip(reach, pads[:rank], pads[rank:], more, strict=True)]
-        if min(map(min, sides)) < 0 or min(pads + list(more)) < 0:
-            raise Unreadable("a transposed convolution with this padding is not supported")
+    def convolved(self, x: Node, weights: np.ndarray, group: int, bias: Any) -> Node:
+        """The patches times one matrix, which is zero between groups."""
+        wide, deep, *kernel = weights.shape
+        demand(x.shape[:2] == (1, group * deep), "the shapes of the weights do not fit")
+        matrix = np.zeros((group, wide // group, group, deep * math.prod(kernel)))
+        matrix[range(group), :, range(group)] = weights.reshape(group, wide // group, -1)
+        rows = self.move(lambda a: a.reshape(*a.shape[:-2], -1), self.patches(x, kernel))
+        return self.move(lambda a: np.moveaxis(a, -1, 0)[None], self.dense(rows, matrix.reshape(wide, -1), bias))
 
-        def spread(a: np.ndarray, blank: float) -> np.ndarray:
-            sizes = ((n - 1) * s + 1 for n, s in zip(a.shape[2:], strides, strict=True))
-            room = np.full((*a.shape[:2], *sizes), blank, a.dtype)
-            room[(*PLANE, *(slice(None, None, s) for s in strides))] = a
-            return np.pad(room, [(0, 0), (0, 0), *sides], constant_values=blank)
+    def averaged(self, x: Node, kernel: Sequence[int]) -> Node:
+        demand(x.shape[0] == 1, "its input is not one image")
+        total = self.dense(self.patches(x, kernel), np.ones((1, math.prod(kernel))))
+        counts = self.patches(np.ones(x.shape), kernel).sum(axis=-1, keepdims=True)  # elements of x in each window
+        y = self.divided(total, np.array(1.0 * math.prod(kernel)) if self.take("count_include_pad") else counts)
+        return self.move(lambda a: np.moveaxis(a[..., 0], -1, 0)[None], y)
 
-        wide = self.move(spread, x)
-        turned = np.flip(kernel, axis=tuple(range(2, rank + 2))).reshape(group, -1, *kernel.shape[1:]).swapaxes(1, 2)
-        out = tuple(n - r for n, r in zip(wide.shape[2:], reach, strict=True))
-        once = Geometry((1,) * rank, dilations, ((0, 0),) * rank, out)
-        return self.convolved(wide, turned.reshape(-1, *turned.shape[2:]), bias, group, once)
-
-    def averaged(self, x: Value, kernel: Sequence[int]) -> Value:
-        padding, geometry = self.attributes.pop("count_include_pad", 0), self.geometry(x, kernel)
-        total = self.convolved(x, np.ones((x.shape[1], 1, *kernel)), None, x.shape[1], geometry)
-        linear = self.nodes[-1].linear
-        assert linear is not None
-        count = linear.apply([np.ones((1, x.size))]).reshape(total.shape)  # elements of the input in each window
-        return self.binary("Div", total, constant(math.prod(kernel) if padding else count))
-
-    def pooled(self, x: Value, kernel: Sequence[int]) -> Value:
-        """MaxPool, one spatial axis after the other; equal operands are taken once."""
-        part, g = 0, self.geometry(x, kernel)
-        axes = zip(kernel, x.shape[2:], g.strides, g.dilations, g.pads, g.out, strict=True)
-        for axis, (k, n, s, d, (a, _), m) in enumerate(axes, 2):
-            place = s * np.arange(m)[:, None] + d * np.arange(k) - a
-            inside = (place >= 0) & (place < n)
-            if not inside.any(axis=1).all():
-                raise Unreadable("a window lies outside its input")
-            ends = np.where(inside, place, n).min(axis=1), np.where(inside, place, -1).max(axis=1)
-            columns = dict.fromkeys(map(tuple, np.clip(place, ends[0][:, None], ends[1][:, None]).T.tolist()))
-            x, part = self.largest(
-                [self.move(lambda v, _, c=c, i=axis: np.take(v, c, axis=i), x) for c in columns], part
-            )
+    def pooled(self, x: Node, kernel: Sequence[int]) -> Node:
+        """MaxPool, one spatial axis after the other."""
+        strides, ones = (self.take(name, default=(1,) * len(kernel)) for name in ("strides", "dilations"))
+        demand(not np.any(self.take("pads")) and set(ones) == {1}, "its padding or dilation is not supported")
+        for axis, (k, stride) in enumerate(zip(kernel, strides, strict=True), 2):
+            places = [range(i, x.shape[axis] - k + i + 1, stride) for i in range(k)]
+            x = self.largest([self.move(lambda a, p=p, i=axis: np.take(a, p, i), x) for p in places], 1.0)
         return x
+
+    def reduced(self, x: Node) -> Node:
+        axes = self.take("axes", 1, tuple(range(len(x.shape))))
+        shape = np.zeros(x.shape).sum(axes, keepdims=bool(self.take("keepdims", default=1))).shape
+        last = self.move(lambda a: np.moveaxis(a, axes, range(-len(axes), 0)).reshape(math.prod(shape), -1), x)
+        return self.move(lambda a: a.reshape(shape), self.dense(last, np.ones((1, last.shape[1]))))
+
+    def normalized(self, x: Node, *constants: Any) -> Node:
+        """x - mean, then times scale / sqrt(variance + epsilon), plus shift."""
+        scale, shift, mean, variance = (real(v).reshape(-1, *[1] * (len(x.shape) - 2)) for v in constants)
+        factor = scale / np.sqrt(variance + self.take("epsilon", default=float(np.float32(1e-5))))
+        demand(
+            np.all((scale == 0) | (np.abs(np.log2(np.abs(factor))) < 100)), "its factors are extreme, also in float32"
+        )
+        return self.combined([self.combined([x, mean], [1.0, -1.0]), shift], [factor, 1.0], near=True)
+
+    def read(self, node: onnx.NodeProto) -> list[Any]:
+        """The outputs of one ONNX node."""
+        self.here, self.parts, self.used, kind = node.name or node.output[0], 0, set(), node.op_type
+        self.xs = [self.values[name] if name else None for name in node.input]
+        self.attributes = {a.name: get_attribute_value(a) for a in node.attribute}
+        demand(node.domain in ("", "ai.onnx"), f"the domain {node.domain} is not supported")
+        if kind in MOVES.split():
+            xs, run = [self.values[name] for name in dict.fromkeys(node.input) if name], reference(self.opsets, node)
+            return [self.move(lambda *arrays, k=k: run(*arrays)[k], *xs) for k in range(len(node.output))]
+        demand(kind in OPERATORS or kind in FUNCTIONS, f"the operator {kind} is not supported")
+        result = OPERATORS[kind](self, *self.xs) if kind in OPERATORS else self.function(FUNCTIONS[kind], *self.xs)
+        for name, value in self.attributes.items():
+            fine = name in self.used | IGNORED or value == HARMLESS.get(name, ...)
+            demand(fine, f"the attribute {name} of {kind} is not supported")
+        return [result]
+
+
+@np.errstate(all="ignore")
+def read_network(data: bytes, network: str, nodes: list[Node], start: int) -> Reader:
+    """Append the nodes of an ONNX file to `nodes`; its flat inputs begin at `start`."""
+    reader = Reader(network, nodes)
+    try:
+        read_graph(reader, onnx.load_model_from_string(data), start)
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever it is, the network is not understood
+        raise Unreadable(f"network {network}, node {reader.here}: {error}") from None
+    return reader
+
+
+def read_graph(reader: Reader, model: onnx.ModelProto, start: int) -> None:
+    graph, values, reader.opsets = model.graph, reader.values, model.opset_import
+    opset = max(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+    demand(6 <= opset <= 21, f"it is written in operator set {opset}, not 6 to 21")
+    demand(not model.functions and not graph.sparse_initializer, "functions and sparse constants are not supported")
+    for proto in graph.initializer:
+        demand(proto.data_location == 0 and not proto.external_data, "a constant is kept in another file")
+        values[proto.name] = constant(onnx.numpy_helper.to_array(proto))
+    free = [info for info in graph.input if info.name not in values]
+    casts = [a.i for node in graph.node if node.op_type == "Cast" for a in node.attribute]
+    reader.widest = max(casts + [info.type.tensor_type.elem_type for info in free])  # 1: float32, 11: float64
+    for info in free:
+        reader.here, kind = info.name, info.type.tensor_type
+        shape = [d.dim_value for d in kind.shape.dim]
+        shape[:1] = [max(1, n) for n in shape[:1]]  # a symbolic first axis means 1
+        demand(kind.HasField("shape") and kind.elem_type in (1, 11), "its shape or its element type is not supported")
+        values[info.name] = reader.inputs[info.name] = reader.append("input", [], shape, rounds=False, start=start)
+        start += math.prod(shape)
+    for node in graph.node:
+        for name, result in zip(node.output, reader.read(node), strict=False):
+            demand(name not in values, f"the value {name} is defined twice")
+            values[name] = result
+    reader.outputs = [values[o.name] for o in graph.output]
+    demand(all(isinstance(v, Node) for v in reader.outputs), "an output is constant")

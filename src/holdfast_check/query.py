@@ -12,12 +12,9 @@ from fractions import Fraction
 
 import numpy as np
 
-from holdfast_check.arithmetic import Unreadable
-from holdfast_check.constants import enclosed, tidy
 from holdfast_check.linear import Dense, Gather
-from holdfast_check.network import Node, counts, doubtful
-from holdfast_check.operators import read_network
-from holdfast_check.property import Property, Region, Row
+from holdfast_check.network import Node, demand, read_network
+from holdfast_check.property import Property, Region
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,56 +27,50 @@ class Query:
     strict: np.ndarray
     regions: tuple[Region, ...]
     names: tuple[tuple[str, int], ...]  # input tensors as a witness names them, and their sizes
-    rows: tuple[Row, ...]  # exact; a variable is the element of node `output` - 1 at its place in `used`
-    used: tuple[int, ...]
-    obstacle: str  # why float32 executions cannot be covered, or ""
+    obstacle: str = ""  # why float32 executions cannot be covered: networks with such a reason are not read
+
+
+def enclosed(q: Fraction) -> tuple[float, float]:
+    """A float64 and how far it may be off; it is correctly rounded."""
+    return float(q), 0.0 if Fraction(float(q)) == q else abs(float(q)) * 2.0**-50 + 2.0**-1000
 
 
 def join(prop: Property, files: Mapping[str, bytes]) -> Query:
     """`files` holds the ONNX file of each network of the property."""
     nodes: list[Node] = []
     names: list[tuple[str, int]] = []
-    places: dict[int, tuple[int, int]] = {}  # variable -> node and element of the node
-    inputs, outputs, obstacle = 0, 0, ""
+    places: tuple[list[tuple[int, int]], ...] = ([], [])  # node and element of each flat input, of each flat output
     for declared in prop.networks:
-        network = read_network(files[declared.name], declared.name, nodes, inputs)
-        obstacle = obstacle or network.obstacle
-        for kind, given, wanted in (
-            ("input", network.inputs, declared.inputs),
-            ("output", network.outputs, declared.outputs),
-        ):
-            sizes, expected = [nodes[n].size for _, _, n in given], [size for _, size in wanted] or [prop.inputs]
-            if (sizes != expected) if declared.inputs else (kind == "input" and [sum(sizes)] != expected):
-                raise Unreadable(
-                    f"network {declared.name} has {kind}s of {sizes} elements, the property declares {expected}"
-                )
-            for place, (name, _, node) in enumerate(given):
-                names += [(wanted[place][0] if wanted else name, nodes[node].size)] if kind == "input" else []
-                for e in range(nodes[node].size):
-                    places[inputs if kind == "input" else -1 - outputs] = (node, e)
-                    inputs, outputs = inputs + (kind == "input"), outputs + (kind == "output")
+        network = read_network(files[declared.name], declared.name, nodes, len(places[0]))
+        tensors = (list(network.inputs.values()), network.outputs)
+        sizes = [tuple(nodes[v.place].size for v in found) for found in tensors]
+        wanted = [tuple(size for _, size in found) for found in (declared.inputs, declared.outputs)]
+        demand(
+            not wanted[0] or sizes == wanted, f"network {declared.name} has other tensors than the property declares"
+        )
+        names += zip([name for name, _ in declared.inputs] or network.inputs, sizes[0], strict=True)
+        for flat, found in zip(places, tensors, strict=True):
+            flat += [(v.place, e) for v in found for e in range(nodes[v.place].size)]
     used = sorted({v for coefficients, _, _ in prop.rows for v, _ in coefficients})
-    missing = next((v for v in used if v not in places), None)
-    if missing is not None:
-        raise Unreadable(f"the property speaks of output {-1 - missing}, the network has {outputs}")
-    if len(used) * len(prop.rows) > 2**27:
-        raise Unreadable("the property has too many rows")
-    sources = sorted({places[v][0] for v in used})
-    starts = dict(zip(sources, np.cumsum([0, *(nodes[n].size for n in sources)]).tolist(), strict=False))
-    index = np.array([starts[places[v][0]] + places[v][1] for v in used], dtype=np.int64)
-    gather = Gather(sizes=tuple(nodes[n].size for n in sources), index=index, exact=True)
+    fits = len(places[0]) == prop.inputs and (not used or -used[0] <= len(places[1]))
+    demand(
+        fits, f"the networks have {len(places[0])} inputs and {len(places[1])} outputs, the property speaks of others"
+    )
+    read = [places[0][v] if v >= 0 else places[1][-1 - v] for v in used]
+    sources = sorted({node for node, _ in read})
+    sizes = [nodes[n].size for n in sources]
+    index = np.array([sum(sizes[: sources.index(n)]) + e for n, e in read], dtype=np.int64)
+    gather = Gather(sizes=tuple(sizes), index=index, exact=True)
     nodes.append(Node("linear", tuple(sources), len(used), linear=gather, rounds=False))
-    matrix = np.full((len(prop.rows), len(used)), Fraction(0), dtype=object)
+    weights, bias = np.zeros((2, len(prop.rows), len(used))), np.zeros((2, len(prop.rows)))  # values and radii
     columns = {v: column for column, v in enumerate(used)}
-    for number, (coefficients, _, _) in enumerate(prop.rows):
-        for v, c in coefficients:
-            matrix[number, columns[v]] = c
-    weights, radius = enclosed(tidy(matrix))
-    bias, spread = enclosed(tidy(np.array([c for _, c, _ in prop.rows], dtype=object)))
-    terms, back = counts(weights, 1, 0)
-    margins = doubtful(Dense(weights=weights, bias=bias, terms=terms, back=back), radius, spread)
+    for number, (coefficients, c, _) in enumerate(prop.rows):
+        bias[:, number] = enclosed(c)
+        for v, w in coefficients:
+            weights[:, number, columns[v]] = enclosed(w)
+    doubt = Dense(weights=weights[1], bias=bias[1]) if weights[1].any() or bias[1].any() else None
+    terms, back = (int(np.count_nonzero(weights[0], axis=a).max(initial=1)) for a in (1, 0))
+    margins = Dense(weights=weights[0], bias=bias[0], terms=terms, back=back, doubt=doubt)
     nodes.append(Node("linear", (len(nodes) - 1,), len(prop.rows), linear=margins, rounds=False))
     strict = np.array([s for _, _, s in prop.rows], dtype=bool)
-    return Query(
-        tuple(nodes), len(nodes) - 1, inputs, strict, prop.regions, tuple(names), prop.rows, tuple(used), obstacle
-    )
+    return Query(tuple(nodes), len(nodes) - 1, prop.inputs, strict, prop.regions, tuple(names))

@@ -10,8 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from holdfast_check.network import Node
-from holdfast_check.operators import read_network
+from holdfast_check.network import Node, read_network
 
 FUNCTIONS = {
     "relu": lambda z: np.maximum(z, 0),
@@ -87,10 +86,10 @@ def agrees(data: bytes, x: np.ndarray, tolerance: float = 1e-5) -> list[Node]:
     nodes: list[Node] = []
     network = read_network(data, "N", nodes, 0)
     values = evaluate(nodes, x.astype(np.float32).astype(np.float64))
-    mine, theirs = np.concatenate([values[node] for _, _, node in network.outputs], axis=1), replayed(data, x)
+    mine, theirs = np.concatenate([values[v.place] for v in network.outputs], axis=1), replayed(data, x)
     assert mine.shape == theirs.shape
     assert np.abs(mine - theirs).max(initial=0) <= tolerance * np.abs(theirs).max(initial=1)
-    assert [nodes[n].size for _, _, n in network.outputs] == [int(np.prod(s)) for _, s, _ in network.outputs]
+    assert [nodes[v.place].size for v in network.outputs] == [int(np.prod(v.shape)) for v in network.outputs]
     return nodes
 
 

@@ -9,7 +9,7 @@ from flint import arb
 
 from holdfast_check.arithmetic import Limit, dot, plus
 from holdfast_check.bounds import forward, graph_of, least, narrow, substitute
-from holdfast_check.linear import Dense, Gather, Scale, Sum
+from holdfast_check.linear import Dense, Gather, Sum
 from holdfast_check.network import Node
 from holdfast_check.relaxations import line
 
@@ -58,7 +58,7 @@ def network(kinds: list[str], rng: np.random.Generator, width: int = 6, doubt: f
                 "linear",
                 (before + 3,),
                 width,
-                linear=Scale(weights=rng.normal(size=width).astype(np.float32).astype(float)),
+                linear=Sum(weights=rng.normal(size=(1, width)).astype(np.float32).astype(float)),
             )
         )
     last = len(nodes) - 1
@@ -192,7 +192,7 @@ def test_narrowing_is_worth_it_and_only_narrows():
 def test_the_first_layer_is_not_narrowed():
     w = Dense(weights=np.ones((2, 3)), terms=3, back=2)
     nodes = (
-        Node("input", (), 3), Node("linear", (0,), 3, linear=Scale(weights=np.full(3, 2.0))), Node("linear", (1,), 2, linear=w), Node("relu", (2,), 2),
+        Node("input", (), 3), Node("linear", (0,), 3, linear=Sum(weights=np.full((1, 3), 2.0))), Node("linear", (1,), 2, linear=w), Node("relu", (2,), 2),
         Node("linear", (3,), 2, linear=Dense(weights=np.ones((2, 2)), terms=2, back=2)), Node("relu", (4,), 2), Node("relu", (5,), 2),
     )  # fmt: skip
     assert graph_of(nodes, 3, False, lambda: None).loose == {4, 5}
