@@ -3,15 +3,14 @@
 Forward, y = W x + b on [c - r, c + r] is within |W| r of W c + b. Backward (CROWN), a function sum_i a_i y_i + c that is at most a
 margin becomes one of earlier values: y = W x + b is put in; y = f(z) is replaced by a line below where a_i > 0, above where a_i < 0.
 
-Rounding. The coefficients carried back are ordinary floating-point numbers; the difference to the exact ones is paid for at once,
-out of the constant c, with the sizes X >= |x| of the values that they multiply:
+The coefficients carried back are ordinary floating-point numbers; the difference to the exact ones is paid for at once, out of the
+constant c, with the sizes X >= |x| of the values that they multiply:
 
-    a W in float64 is off by at most gamma |a| |W| in each element, which costs at most |a| . (gamma |W| X),
-    a s (s the slope of a line) by at most u |a| |s|, which costs at most |a| . (u |s| X),
-    a + a' (a value used twice) by at most u |fl(a + a')|, which costs at most u |fl(a + a')| . X,
-    underflow by at most TINY in all elements of a together, which costs at most TINY (1 + sum X).
+    a W is off by at most gamma |a| |W|, which costs |a| . (gamma |W| X);     a s (s the slope of a line) costs |a| . (u |s| X);
+    a + a' (a value used twice) costs u |fl(a + a')| . X;     underflow in all of a together costs TINY (1 + sum X);
+    what a float32 execution adds at a node (section 8), |noise| <= E, costs |a| . E.
 
-What a float32 execution adds at a node (section 8), |noise| <= E, costs |a| . E. So each node has one vector of cost that meets |a|.
+So each node has one vector of cost that meets |a|.
 """
 
 from __future__ import annotations
@@ -58,27 +57,22 @@ class Ranges:
 
 
 def graph_of(nodes: tuple[Node, ...], inputs: int, float32: bool, tick: Callable[[], None]) -> Graph:
-    """The interval of W x + b is exact where each x is used once and is an input, or one input times a number."""
+    """The interval of W x + b is exact where each x is used once and is an input, or one input times a number (`plain`)."""
     plain: set[int] = set()
-    exact: set[int] = set()
+    loose = {j for node in nodes if node.kind not in ("input", "linear") for j in node.inputs}
     for i, node in enumerate(nodes):
         if node.kind == "input" or (node.linear and len(node.inputs) == 1 and node.inputs[0] in plain):
-            exact.add(i)
-            if node.linear is None or node.linear.terms == node.linear.back == 1:
-                plain.add(i)
-    arguments = {j for node in nodes if node.kind not in ("input", "linear") for j in node.inputs}
-    return Graph(nodes, inputs, float32, frozenset(arguments - exact), tick)
+            loose.discard(i)
+            plain.update([i] if node.linear is None or node.linear.terms == node.linear.back == 1 else [])
+    return Graph(nodes, inputs, float32, frozenset(loose), tick)
 
 
 def float32_noise(node: Node, total: np.ndarray) -> np.ndarray:
     """Section 8: what a float32 execution of the node adds; `total` is the sum of all |terms|, or the size of the value."""
-    unit, least = 2.0**-24, 2.0**-126
-    if node.linear:
-        k = node.linear.terms + 2
-        noise = (k * unit / (1 - k * unit) if k * unit < 0.5 else np.inf) * total + 2 * k * least
-    elif node.kind in ("product", "leaky_relu"):
-        noise = 2 * unit * total + 2 * least
-    else:
+    unit, least, k = 2.0**-24, 2.0**-126, node.linear.terms + 2 if node.linear else 1
+    relative = (k * unit / (1 - k * unit) if k * unit < 0.5 else np.inf) if node.linear else 2 * unit
+    noise = relative * total + 2 * k * least
+    if not (node.linear or node.kind in ("product", "leaky_relu")):
         noise = 64 * unit * total + 2.0**-20 + 2 * least
     return np.where(total + noise < 3.4e38, noise * (1 + 2.0**-40), np.inf)
 
@@ -93,14 +87,15 @@ def linear_range(node: Node, linear: Linear, ranges: Ranges, i: int, noisy: bool
         doubt = 2 * linear.doubt.magnitude(sizes) + (0.0 if linear.doubt.bias is None else 2 * linear.doubt.bias)
     noise = float32_noise(node, total * (1 + gamma(linear.terms + 4)) + doubt) if noisy and node.rounds else 0.0
     cost = (
-        gamma(linear.back) * total + doubt + noise + gamma(node.size + 4) * np.abs(bias)
+        gamma(linear.back) * total + gamma(node.size + 4) * np.abs(bias) + doubt + noise
     )  # a . bias: node.size products
     ranges.cost[i] = np.where(np.isnan(cost), np.inf, cost * (1 + 2.0**-20))
     if linear.exact and linear.doubt is None and linear.bias is None and not np.any(noise):  # numbers moved or negated
         ends = linear.apply(lows), linear.apply(highs)
         return np.minimum(*ends), np.maximum(*ends)
-    middles = [0.5 * low + 0.5 * high for low, high in zip(lows, highs, strict=True)]
-    middles = [np.where(np.isfinite(m), m, 0.0) for m in middles]
+    middles = [
+        np.where(np.isfinite(low + high), 0.5 * low + 0.5 * high, 0.0) for low, high in zip(lows, highs, strict=True)
+    ]
     radii = [np.maximum(high - m, m - low) for m, low, high in zip(middles, lows, highs, strict=True)]
     centre, spread = linear.apply(middles) + bias, linear.magnitude(radii)  # |c| <= X
     spread = spread + gamma(linear.terms + 6) * (total + spread) + doubt + noise + TINY  # two sums of terms + 4 numbers
@@ -197,9 +192,9 @@ def narrow(graph: Graph, ranges: Ranges, i: int) -> None:
     """Narrows, in place, the pre-activations of the function of node i where it is not linear, by carrying z and -z back."""
     node = graph.nodes[i]
     wanted = bent(node, *ranges.of(node))
-    count, order = (
-        int(wanted.sum(axis=1).max(initial=0)),
+    order, count = (
         np.argsort(~wanted, axis=1, kind="stable"),
+        int(wanted.sum(axis=1).max(initial=0)),
     )  # those wanted first
     for j in sorted(graph.loose.intersection(node.inputs)):
         step = max(1, ROOM // (2 * len(wanted) * max(n.size for n in graph.nodes[: j + 1])))

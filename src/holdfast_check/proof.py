@@ -24,7 +24,7 @@ from holdfast_check.relaxations import UNIT_EVIDENCE, Pair
 
 ROOT, LEAF, INPUT, NEURON, AGAIN = range(5)
 NOTHING = 2**32 - 1  # element of a leaf whose imposed ends leave nothing
-BATCH = 64  # obligations computed at once
+BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -51,16 +51,7 @@ class Proof:
     depth: list[int]
     first: list[int]
     roots: dict[tuple[int, int], tuple[int, float]]
-
-    @property
-    def batch(self) -> int:
-        return max(1, min(BATCH, ROOM // max(node.size for node in self.graph.nodes)))
-
-    def root(self, region: int, element: int) -> tuple[int, float]:
-        if (region, element) not in self.roots:
-            case = f", case {element - 1}" if element else ""
-            raise Invalid(f"region {region}{case}: there is no root under which every obligation has a record")
-        return self.roots[region, element]
+    batch: int  # obligations computed at once
 
 
 def prove(query: Query, certificate: Any, *, deadline: float | None, report: Callable[[str], None]) -> Figures:
@@ -126,49 +117,49 @@ def read_tree(graph: Graph, query: Query, places: list[int], records: np.ndarray
             top[i], depth[i] = top[above], depth[above] + 1
     lacking = {top[i] for i in np.flatnonzero(record < 0).tolist()}
     roots = {(p, e): (n, t) for n, _, p, e, t in records[root].tolist() if n not in lacking}
-    return Proof(graph, query, places, records, record.tolist(), parent.tolist(), top, depth, first.tolist(), roots)
+    for number, region in enumerate(query.regions):
+        for case in [-1] if boxes else range(len(region.cases)):
+            if (number, case + 1) not in roots:
+                what = f"region {number}" if boxes else f"region {number}, case {case}"
+                raise Invalid(f"{what}: there is no root under which every obligation has a record")
+    batch = max(1, min(BATCH, ROOM // max(n.size for n in graph.nodes)))
+    tree = record.tolist(), parent.tolist(), top, depth, first.tolist(), roots
+    return Proof(graph, query, places, records, *tree, batch)
 
 
 # ---- mode boxes
 
 
-@dataclass(frozen=True, eq=False)
-class Waiting:
-    """An obligation: its box (2, inputs), the cases still open, and ranges (2, ...) of pre-activations that hold on it."""
-
-    number: int
-    box: np.ndarray
-    open: np.ndarray
-    known: np.ndarray
-
-
 def replay_boxes(proof: Proof, _: Any) -> None:
-    """Depth first, some obligations at once, so that few of them wait."""
+    """Depth first, some obligations at once, so that few of them wait: number, box (2, inputs), the cases still open, and ranges
+    (2, ...) of pre-activations that hold on the box."""
     width, looks = sum(proof.graph.nodes[j].size for j in proof.graph.loose), proof.records["element"]
     for number, region in enumerate(proof.query.regions):
         box, known = np.stack([region.lower, region.upper]), np.outer([-np.inf, np.inf], np.ones(width))
-        stack = [Waiting(proof.root(number, 0)[0], box, np.ones(len(region.cases), bool), known)]
+        stack = [(proof.roots[number, 0][0], box, np.ones(len(region.cases), bool), known)]
         while stack:
             taken, stack = stack[-proof.batch :], stack[: -proof.batch]
             for look in (0, 1):
-                part = [w for w in taken if looks[proof.record[w.number]] == look]
+                part = [w for w in taken if looks[proof.record[w[0]]] == look]
                 stack += look_at(proof, number, part, look == 0) if part else []
 
 
-def look_at(proof: Proof, number: int, taken: list[Waiting], full: bool) -> Iterator[Waiting]:
+def look_at(proof: Proof, number: int, taken: list[tuple[Any, ...]], full: bool) -> Iterator[tuple[Any, ...]]:
     """The obligations that the records of these leave behind."""
     graph, query, cases, loose = proof.graph, proof.query, proof.query.regions[number].cases, sorted(proof.graph.loose)
-    box, handed = np.stack([w.box for w in taken], axis=1), np.stack([w.known for w in taken], axis=1)
+    numbers, boxes, opened, handed = zip(*taken, strict=True)
+    box, still = np.stack(boxes, axis=1), np.array(opened)
     ends = np.cumsum([graph.nodes[j].size for j in loose])[:-1]
-    known = {j: (low, high) for j, (low, high) in zip(loose, np.split(handed, ends, axis=2), strict=False)}
+    known = dict(zip(loose, map(tuple, np.split(np.stack(handed, axis=1), ends, axis=2)), strict=False))
     ranges = forward(graph, (box[0], box[1]), known, narrow if full else None)
-    still = np.array([w.open for w in taken]) & ~ranges.empty[:, None]
+    still &= ~ranges.empty[:, None]
     rows = sorted({row for k in np.flatnonzero(still.any(axis=0)) for row in cases[k]})
     if not rows:
         return
     columns = {k: np.searchsorted(rows, cases[k]) for k in np.flatnonzero(still.any(axis=0)).tolist()}
-    start = np.eye(graph.nodes[query.output].size)[rows]
-    a, c = substitute(graph, ranges, {query.output: np.repeat(start[None], len(taken), axis=0)})
+    start = np.zeros((len(taken), len(rows), graph.nodes[query.output].size))
+    start[:, np.arange(len(rows)), rows] = 1.0
+    a, c = substitute(graph, ranges, {query.output: start})
     bound = np.fmax(least(ranges.box, a, c), ranges.lower[query.output][:, rows])
     good = np.where(query.strict[rows], bound >= 0, bound > 0)
     for k, column in columns.items():
@@ -176,20 +167,18 @@ def look_at(proof: Proof, number: int, taken: list[Waiting], full: bool) -> Iter
     if full:
         box, still = contract(ranges.box, a, c, columns, still)
     for b in np.flatnonzero(still.any(axis=1)).tolist():
-        record = proof.record[taken[b].number]
+        record = proof.record[numbers[b]]
         _, kind, place, _, at = proof.records[record].item()
         if kind == LEAF:
             k = int(np.argmax(still[b]))
             best = f"its best row is only known to be at least {bound[b, columns[k]].max():.9g}"
-            raise Invalid(f"region {number}, obligation {taken[b].number}: case {k} is not refuted, {best}")
-        reached = [np.stack([ranges.lower[j][b], ranges.upper[j][b]]) for j in loose]
+            raise Invalid(f"region {number}, obligation {numbers[b]}: case {k} is not refuted, {best}")
+        reached = np.concatenate([np.zeros((2, 0)), *([ranges.lower[j][b], ranges.upper[j][b]] for j in loose)], axis=1)
         for side in range(1 if kind == AGAIN else 2):
             part = box[:, b].copy()
             if kind == INPUT:
                 part[1 - side, place] = (min, max)[side](at, part[1 - side, place])
-            yield Waiting(
-                proof.first[record] + side, part, still[b], np.concatenate([np.zeros((2, 0)), *reached], axis=1)
-            )
+            yield proof.first[record] + side, part, still[b], reached
 
 
 def contract(box: Pair, a: np.ndarray, c: np.ndarray, columns: dict[int, Any], still: np.ndarray) -> Pair:
@@ -202,10 +191,8 @@ def contract(box: Pair, a: np.ndarray, c: np.ndarray, columns: dict[int, Any], s
             slope, m = a[:, row], least((lower, upper), a[:, row, None], c[:, row, None])
             reach = np.abs(m / slope) * (1 + gamma(2)) + TINY
             ends = outward(upper - reach, lower + reach)
-            lower, upper = (
-                np.where(slope < 0, np.maximum(lower, ends[0]), lower),
-                np.where(slope > 0, np.minimum(upper, ends[1]), upper),
-            )
+            lower = np.where(slope < 0, np.maximum(lower, ends[0]), lower)
+            upper = np.where(slope > 0, np.minimum(upper, ends[1]), upper)
             still[:, k] &= ~(m[:, 0] > 0) & np.all(lower <= upper, axis=1)
         hull[0] = np.where(still[:, k, None], np.minimum(hull[0], lower), hull[0])
         hull[1] = np.where(still[:, k, None], np.maximum(hull[1], upper), hull[1])
@@ -223,9 +210,7 @@ def read_places(graph: Graph, table: list[dict[str, Any]]) -> list[int]:
         found = [i for i, n in enumerate(graph.nodes) if n.label == label and n.kind not in ("input", "linear")]
         kinds = [(graph.nodes[i].size, "unit" if graph.nodes[i].kind in UNIT_EVIDENCE else "line") for i in found]
         if kinds != [(entry["size"], entry["evidence"])] or found[0] in places:
-            raise Invalid(
-                f"entry {label} of nonlinear is not one function of the network, or repeated, or of another kind"
-            )
+            raise Invalid(f"entry {label} of nonlinear is repeated, or is not one function of the network of this kind")
         places += found
     return places
 
@@ -243,36 +228,35 @@ def values_of(proof: Proof, before: int, rows: Sequence[np.ndarray]) -> dict[int
 
 def replay_neurons(proof: Proof, certificate: Any) -> None:
     """Region by region: its ranges pass by pass, and the leaves of a root after the passes that it asks for."""
-    regions, blocks = proof.query.regions, list(certificate.ranges)
-    roots = [[(*proof.root(k, case + 1), case) for case in range(len(r.cases))] for k, r in enumerate(regions)]
-    leaves = leaves_of(proof, list(certificate.leaves))
-    for number, region in enumerate(regions):
+    leaves, blocks = leaves_of(proof, list(certificate.leaves)), list(certificate.ranges)
+    for number, region in enumerate(proof.query.regions):
         ranges, done = forward(proof.graph, (region.lower[None], region.upper[None]), {}, narrow), 0
-        last = max((block.number_of_pass for block in blocks if block.region == number), default=0)
-        for root, passes, case in sorted(roots[number], key=lambda r: r[1]):
-            while done < min(passes, last):
-                done += 1
-                ranges = one_pass(proof, ranges, [b for b in blocks if (b.region, b.number_of_pass) == (number, done)])
+        own = [b for b in blocks if b.region == number]
+        roots = [(*proof.roots[number, case + 1], case) for case in range(len(region.cases))]
+        for root, passes, case in sorted(roots, key=lambda r: r[1]):
+            for this in sorted({b.number_of_pass for b in own if done < b.number_of_pass <= passes}):
+                ranges, done = one_pass(proof, ranges, [b for b in own if b.number_of_pass == this]), this
             for k in range(0, len(leaves.get(root, [])), proof.batch):
                 refute(proof, ranges, number, case, leaves[root][k : k + proof.batch])
 
 
-def one_pass(proof: Proof, ranges: Ranges, blocks: Sequence[Any]) -> Ranges:
+def one_pass(proof: Proof, ranges: Ranges, blocks: list[Any]) -> Ranges:
     """Ranges of a region once more front to back; blocks narrow the pre-activations of their function before it is evaluated."""
 
     def tighten(graph: Graph, new: Ranges, i: int) -> None:
         node, step = graph.nodes[i], max(1, ROOM // max(n.size for n in graph.nodes[:i]))
         for block in (b for b in blocks if proof.places[b.entry] == i):
-            m = len(block.elements)
-            if np.any(block.elements >= node.size * len(node.inputs)):
+            argument, m = block.elements // node.size, len(block.elements)
+            if np.any(argument >= len(node.inputs)):
                 raise Invalid(
                     f"ranges of region {block.region}, pass {block.number_of_pass}: an element does not exist"
                 )
             for nth, j in enumerate(node.inputs):
-                mine = np.flatnonzero(np.tile(block.elements, 2) // node.size == nth)
+                mine = np.flatnonzero(np.tile(argument, 2) == nth)
                 for r in (mine[k : k + step] for k in range(0, len(mine), step)):
                     e, above = block.elements[r % m] % node.size, r >= m
-                    start = np.where(above, -1.0, 1.0)[:, None, None] * np.eye(node.size)[e][:, None]
+                    start = np.zeros((len(r), 1, node.size))
+                    start[np.arange(len(r)), 0, e] = np.where(above, -1.0, 1.0)
                     given = values_of(proof, block.entry, (block.unit[r], block.line[r]))
                     bound = least(new.box, *substitute(graph, new, {j: start}, given))[:, 0]
                     np.fmax.at(new.lower[j][0], e[~above], bound[~above])  # what is no number is ignored
@@ -281,52 +265,38 @@ def one_pass(proof: Proof, ranges: Ranges, blocks: Sequence[Any]) -> Ranges:
     return forward(proof.graph, ranges.box, dict(enumerate(zip(ranges.lower, ranges.upper, strict=True))), tighten)
 
 
-@dataclass(frozen=True, eq=False)
-class Leaf:
-    """The row that it refutes (NOTHING: none), its multipliers, its unit values and its slopes (zeros where there is no row)."""
-
-    number: int
-    row: int
-    values: list[np.ndarray]
-
-
-def leaves_of(proof: Proof, chunks: list[tuple[np.ndarray, ...]]) -> dict[int, list[Leaf]]:
-    """The leaves under each root, with their evidence (section 6)."""
-    found: dict[int, list[Leaf]] = {}
-    sizes = [0, 0, 0]
-    for node in (proof.graph.nodes[i] for i in proof.places):
-        sizes[1 + (node.kind not in UNIT_EVIDENCE)] += node.size
+def leaves_of(proof: Proof, chunks: list[tuple[np.ndarray, ...]]) -> dict[int, list[tuple[Any, ...]]]:
+    """The leaves under each root: number, row (NOTHING: none), multipliers, unit values, slopes (zeros where there is no row)."""
+    found: dict[int, list[tuple[Any, ...]]] = {}
+    nodes = [proof.graph.nodes[i] for i in proof.places]
+    sizes = [0, *(sum(n.size for n in nodes if (n.kind in UNIT_EVIDENCE) == unit) for unit in (True, False))]
     columns, used = [np.concatenate([np.zeros(0, "u1"), *(chunk[k] for chunk in chunks)]) for k in range(3)], [0, 0, 0]
     for number, _, _, row, _ in proof.records[proof.records["kind"] == LEAF].tolist():
-        sizes[0] = proof.depth[number]
+        sizes[0], values = proof.depth[number], [np.zeros(proof.depth[number]), *map(np.zeros, sizes[1:])]
         if row != NOTHING:
-            ends = [first + count for first, count in zip(used, sizes, strict=True)]
-            values = [column[first:end] for column, first, end in zip(columns, used, ends, strict=True)]
-            used = ends
-        else:
-            values = [np.zeros(count) for count in sizes]
-        found.setdefault(proof.top[number], []).append(Leaf(number, row, values))
+            values = [column[first : first + n] for column, first, n in zip(columns, used, sizes, strict=True)]
+            used = [first + n for first, n in zip(used, sizes, strict=True)]
+        found.setdefault(proof.top[number], []).append((number, row, *values))
     if used != [len(column) for column in columns]:
         raise Invalid("the evidence of leaves does not have the length that their records ask for")
     return found
 
 
-def refute(proof: Proof, ranges: Ranges, number: int, case: int, leaves: list[Leaf]) -> None:
+def refute(proof: Proof, ranges: Ranges, number: int, case: int, leaves: list[tuple[Any, ...]]) -> None:
     """Refutes leaves of one root."""
     graph, query, batch, rows = proof.graph, proof.query, len(leaves), proof.query.regions[number].cases[case]
     known = dict(enumerate(zip(ranges.lower, ranges.upper, strict=True)))
     start = {query.output: np.zeros((batch, 1, graph.nodes[query.output].size))}
     splits: list[tuple[int, int, int, float, float]] = []  # leaf, node, element, t, b
-    for b, leaf in enumerate(leaves):
-        if leaf.row != NOTHING:
-            start[query.output][b, 0, rows[leaf.row]] = 1.0
-        n = leaf.number
-        for weight in leaf.values[0][::-1].tolist():  # from the leaf upwards
+    for b, (n, row, weights, _, _) in enumerate(leaves):
+        if row != NOTHING:
+            start[query.output][b, 0, rows[row]] = 1.0
+        for weight in weights[::-1].tolist():  # from the leaf upwards
             above = proof.record[proof.parent[n]]
             _, _, place, element, at = proof.records[above].item()
             node, upper, n = graph.nodes[proof.places[place]], n != proof.first[above], proof.parent[n]
             if not (0 <= weight < np.inf if upper else -np.inf < weight <= 0):
-                raise Invalid(f"obligation {leaf.number}: the multiplier {weight} has the wrong sign for its side")
+                raise Invalid(f"obligation {leaves[b][0]}: the multiplier {weight} has the wrong sign for its side")
             j, e = node.inputs[element // node.size], element % node.size
             if j not in start:
                 known[j] = np.repeat(known[j][0], batch, axis=0), np.repeat(known[j][1], batch, axis=0)
@@ -344,18 +314,13 @@ def refute(proof: Proof, ranges: Ranges, number: int, case: int, leaves: list[Le
     for b, j, e, at, weight in splits:
         gain[b] += weight * at
         cost[b] += abs(weight) * (abs(at) + size(reached.lower[j][b, e], reached.upper[j][b, e]))
-    given = values_of(proof, len(proof.places), [np.array([leaf.values[k] for leaf in leaves]) for k in (1, 2)])
+    given = values_of(proof, len(proof.places), [np.array([leaf[k] for leaf in leaves]) for k in (3, 4)])
     a, c = substitute(graph, reached, start, given)
     bound = least(box, a, plus(c, (gain - gamma(len(splits)) * cost - TINY)[:, None]))[:, 0]
-    for b, leaf in enumerate(leaves):
+    for b, (n, row, *_) in enumerate(leaves):
         best, strict = -np.inf, False
-        if leaf.row != NOTHING:
-            best, strict = (
-                np.fmax(bound[b], reached.lower[query.output][b, rows[leaf.row]]),
-                query.strict[rows[leaf.row]],
-            )
+        if row != NOTHING:
+            best, strict = np.fmax(bound[b], reached.lower[query.output][b, rows[row]]), query.strict[rows[row]]
         if not (best > 0 or (strict and best >= 0) or reached.empty[b]):
-            what = (
-                f"row {leaf.row} is only known to be at least {best:.9g}" if best > -np.inf else "something may be left"
-            )
-            raise Invalid(f"region {number}, obligation {leaf.number}: case {case} is not refuted, {what}")
+            what = f"row {row} is only known to be at least {best:.9g}" if row != NOTHING else "something may be left"
+            raise Invalid(f"region {number}, obligation {n}: case {case} is not refuted, {what}")

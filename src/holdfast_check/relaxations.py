@@ -2,7 +2,7 @@
 
 Any slope whatever is sound, because its constant is computed here: the line s z + c is below f on [l, u] if
 c <= min (f(z) - s z), above it if c >= max (f(z) - s z). Slopes are therefore plain numbers, well chosen and not proved; ranges
-are the same extremum with s = 0. Where the extremum lies:
+are the same extremum with s = 0. Where it lies:
 
 - smooth functions: at an end of the interval or where f'(z) = s. Those places have closed forms, evaluated in balls (Arb, by
   python-flint), and count unless they are certainly outside. So nothing need be known about convexity.
@@ -46,44 +46,33 @@ class Function:
     slope: Callable[[Any], Any]
     places: Callable[[arb], list[arb]] | None = None  # smooth: all z with f'(z) = s, and perhaps others
     breaks: tuple[float, ...] = ()  # pieces of lines: where they meet
-    whole: Callable[[float, float], bool] = (
-        np.less_equal
-    )  # whether f is smooth, and has no other places, on [low, high]
+    domain: Callable[[float, float], bool] = np.less_equal  # intervals on which f is smooth and `places` complete
 
 
-def both(*zs: arb) -> list[arb]:
-    return [sign * z for z in zs for sign in (1, -1)]
+def both(z: arb) -> list[arb]:
+    return [z, -z]
 
 
 def turns(*zs: arb) -> list[arb]:
-    """All z + 2 k pi in [-100, 100], |z| < 5."""
-    return [z + 2 * k * arb.pi() for z in zs for k in range(-18, 19)]
-
-
-def near(low: float, high: float) -> bool:
-    return low >= -100 and high <= 100
+    return [z + 2 * k * arb.pi() for z in zs for k in range(-17, 18)]  # all in [-100, 100] where |z| < 5
 
 
 def function(node: Node) -> Function:
-    p = node.parameters
+    p, zero = node.parameters, (0.0,)
     n = int(p[0]) if node.kind == "power" else 2
-    if n < 1 or (node.kind == "power" and n != p[0]):
-        raise Invalid(f"powers with the exponent {p[0]} are not covered")
     # fmt: off
     table = {
-        "relu": Function(lambda m, z: m.maximum(z, 0.0), lambda z: np.where(z > 0, 1.0, 0.0), breaks=(0.0,)),
-        "leaky_relu": Function(lambda m, z: m.where(z > 0, z, p[0] * z), lambda z: np.where(z > 0, 1.0, p[0]), breaks=(0.0,)),
-        "abs": Function(lambda m, z: m.abs(z), lambda z: np.where(z > 0, 1.0, -1.0), breaks=(0.0,)),
+        "relu": Function(lambda m, z: m.maximum(z, 0.0), lambda z: np.where(z > 0, 1.0, 0.0), breaks=zero),
+        "leaky_relu": Function(lambda m, z: m.where(z > 0, z, p[0] * z), lambda z: np.where(z > 0, 1.0, p[0]), breaks=zero),
+        "abs": Function(lambda m, z: m.abs(z), lambda z: np.where(z > 0, 1.0, -1.0), breaks=zero),
         "clip": Function(lambda m, z: m.clip(z, *p), lambda z: np.where((z > p[0]) & (z < p[1]), 1.0, 0.0), breaks=p),
-        "step": Function(lambda m, z: m.sign(z), lambda z: 0.0 * z, breaks=(0.0,)),
-        "exp": Function(lambda m, z: m.exp(z), lambda z: np.exp(z), lambda s: [s.log()] if s > 0 else []),
+        "step": Function(lambda m, z: m.sign(z), lambda z: 0.0 * z, breaks=zero),
+        "exp": Function(lambda m, z: m.exp(z), np.exp, lambda s: [s.log()] if s > 0 else []),
         "log": Function(lambda m, z: m.log(z), lambda z: 1 / z, lambda s: [1 / s] if s > 0 else []),
         "sqrt": Function(lambda m, z: m.sqrt(z), lambda z: 0.5 / np.sqrt(z), lambda s: [1 / (4 * s * s)] if s > 0 else []),
         "square": Function(lambda m, z: z * z, lambda z: 2 * z, lambda s: [s / 2]),
-        "power": Function(lambda m, z: z**n, lambda z: n * z ** (n - 1),  # n z^(n-1) = s
-                          lambda s: both((abs(s) / n).root(max(n - 1, 1)) if s != 0 else s)),
-        "reciprocal": Function(lambda m, z: 1 / z, lambda z: -1 / (z * z), lambda s: both(1 / (-s).sqrt()) if s < 0 else [],
-                               whole=lambda low, high: low > 0 or high < 0),
+        "power": Function(lambda m, z: z**n, lambda z: n * z ** (n - 1), lambda s: both((abs(s) / n).root(n - 1) if s != 0 else s)),
+        "reciprocal": Function(lambda m, z: 1 / z, lambda z: -1 / (z * z), lambda s: both(1 / (-s).sqrt()) if s < 0 else [], domain=lambda a, b: a > 0 or b < 0),
         "softplus": Function(lambda m, z: m.log1p(m.exp(z)), lambda z: 1 / (1 + np.exp(-z)),
                              lambda s: [(s / (1 - s)).log()] if 0 < s < 1 else []),
         # y (1 - y) = s, so that y = (1 +- d) / 2 with d^2 = 1 - 4 s, and z = log(y / (1 - y)) = +-log((1 + d)^2 / 4 s)
@@ -92,24 +81,24 @@ def function(node: Node) -> Function:
         # 1 - y^2 = s, so that 2 z = log((1 + y) / (1 - y)) = +-log((1 + d)^2 / s) with d^2 = 1 - s
         "tanh": Function(lambda m, z: m.tanh(z), lambda z: 1 - np.tanh(z) ** 2,
                          lambda s: both(((1 + (1 - s).sqrt()) ** 2 / s).log() / 2) if 0 < s <= 1 else []),
-        "sin": Function(lambda m, z: m.sin(z), lambda z: np.cos(z),
-                        lambda s: turns(*both(s.acos())) if -1 <= s <= 1 else [], whole=near),
-        "cos": Function(lambda m, z: m.cos(z), lambda z: -np.sin(z),
-                        lambda s: turns(-s.asin(), s.asin() + arb.pi()) if -1 <= s <= 1 else [], whole=near),
+        "sin": Function(lambda m, z: m.sin(z), np.cos, lambda s: turns(*both(s.acos())) if -1 <= s <= 1 else [],
+                        domain=lambda a, b: a >= -100 and b <= 100),
+        "cos": Function(lambda m, z: m.cos(z), lambda z: -np.sin(z), lambda s: turns(-s.asin(), s.asin() + arb.pi()) if -1 <= s <= 1 else [],
+                        domain=lambda a, b: a >= -100 and b <= 100),
     }
     # fmt: on
+    if node.kind not in table or n < 2 or (node.kind == "power" and n != p[0]):
+        raise Invalid(f"the function {node.kind}{p or ''} is not covered")
     return table[node.kind]
 
 
 def least_gap(f: Function, sign: float, low: float, high: float, slope: float) -> float:
     """At most sign (f(z) - slope z) for all z in [low, high], f smooth: the least value at the ends and wherever f' = slope."""
-    left, right, s, whole = arb(low), arb(high), arb(slope), f.whole(low, high)
-    found = f.places(s) if f.places and whole else []
-    places = (
-        [left, right, *(z for z in found if not (z < left or z > right))] if whole else [left.union(right)]
-    )  # one for all
+    left, right, s = arb(low), arb(high), arb(slope)
+    places = [left, right, *(z for z in (f.places(s) if f.places else []) if not (z < left or z > right))]
     values = [float((sign * (f.value(arb, z) - (s * z if slope else 0))).lower()) for z in places]
-    return nextafter(min(values), -inf) if all(v == v for v in values) else -inf
+    known = f.domain(low, high) and all(v == v for v in values)
+    return nextafter(min(values), -inf) if known else -inf
 
 
 def extremum(node: Node, sign: np.ndarray, lows: Arrays, highs: Arrays, slopes: Arrays) -> np.ndarray:
@@ -187,15 +176,12 @@ def line(
     else:
         slopes = [chosen(node, *np.broadcast_arrays(sign, lows[0], highs[0]), given)]
     slopes = [np.where(np.isfinite(s), s, 0.0) for s in slopes]
-    constant = extremum(node, sign, lows, highs, slopes)
-    constant = constant - sign * noise * (1 + 2.0**-20)
+    constant = extremum(node, sign, lows, highs, slopes) - sign * noise * (1 + 2.0**-20)
     level = np.where(sign > 0, *known)
-    best = sign * constant  # where the line is nowhere better than a constant, the constant is taken
-    for s, low, high in zip(slopes, lows, highs, strict=True):
-        best = best + np.maximum(sign * s * low, sign * s * high)
-    flat = ~(best > sign * level)
-    slopes, constant = [np.where(flat, 0.0, s) for s in slopes], np.where(flat, level, constant)
-    cost = gamma(node.size + 4) * np.abs(constant)  # the sum of all a . c
-    for s, low, high in zip(slopes, lows, highs, strict=True):  # u |s| X for each factor, within a factor 4
-        cost = cost + np.where(s == 0, 0.0, 4 * UNIT * np.abs(s) * size(low, high))
-    return Line(tuple(slopes), constant - sign * cost)
+    ends = list(zip(slopes, lows, highs, strict=True))
+    best = sum((np.maximum(sign * s * low, sign * s * high) for s, low, high in ends), sign * constant)
+    flat = ~(best > sign * level)  # where the line is nowhere better than a constant, the constant is taken
+    constant = np.where(flat, level, constant)
+    cost = sum((4 * UNIT * np.abs(s) * size(low, high) for s, low, high in ends), 0.0)  # u |s| X for each factor
+    cost = np.where(flat, 0.0, cost) + gamma(node.size + 4) * np.abs(constant)  # the sum of all a . c
+    return Line(tuple(np.where(flat, 0.0, s) for s in slopes), constant - sign * cost)
