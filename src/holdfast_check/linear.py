@@ -74,16 +74,7 @@ class Gather(Linear):
     magnitude = apply
 
     def transpose(self, rows: np.ndarray) -> list[np.ndarray]:
-        carried = np.zeros((*rows.shape[:2], sum(self.sizes) + 1))
-        if self.back == 1:
-            carried[:, :, self.index] = rows
-        else:
-            order, read, starts = self._readers
-            carried[:, :, read] = np.add.reduceat(rows[:, :, order], starts, axis=2)
-        return np.split(carried[:, :, :-1], np.cumsum(self.sizes)[:-1], axis=2)
-
-    @cached_property
-    def _readers(self) -> tuple[np.ndarray, ...]:
-        """Elements of y in the order of what they read; what is read, and where its readers begin in that order."""
-        order = np.argsort(self.index, kind="stable")
-        return order, *np.unique(self.index[order], return_index=True)
+        n = sum(self.sizes) + 1
+        places = np.arange(rows.shape[0] * rows.shape[1])[:, None] * n + self.index % n
+        sums = np.bincount(places.ravel(), rows.ravel(), rows.shape[0] * rows.shape[1] * n)
+        return np.split(sums.reshape(*rows.shape[:2], n)[:, :, :-1], np.cumsum(self.sizes)[:-1], axis=2)

@@ -23,8 +23,8 @@ from holdfast_check.linear import Dense, Gather, Linear, Sum
 
 EXACT = {"relu", "abs", "clip", "step"}  # functions that do not round in float32 (section 8)
 IGNORED = {"ratio", "seed", "momentum", "storage_order"}  # attributes of training, and of outputs that are not read
-HARMLESS = {"spatial": 1, "ceil_mode": 0, "training_mode": 0, "is_test": 1, "broadcast": 1, "transA": 0, "alpha": 1}
-HARMLESS |= {"beta": 1, "noop_with_empty_axes": 0, "auto_pad": b"NOTSET"}  # values that say what is assumed here
+HARMLESS: dict[str, Any] = {"spatial": 1, "ceil_mode": 0, "training_mode": 0, "is_test": 1, "broadcast": 1, "transA": 0}
+HARMLESS |= {"alpha": 1, "beta": 1, "noop_with_empty_axes": 0, "auto_pad": b"NOTSET"}  # they say what is assumed here
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +43,10 @@ class Node:
     shape: tuple[int, ...] = ()  # of the ONNX tensor
 
 
-def demand(condition: Any, reason: str) -> None:
+def demand(condition: Any, reason: str, value: Any = None) -> Any:
     if not condition:
         raise Unreadable(reason)
+    return value
 
 
 def constant(value: Any) -> np.ndarray:
@@ -61,20 +62,21 @@ def real(value: Any) -> np.ndarray:
     return value
 
 
-def reference(opsets: Any, node: onnx.NodeProto) -> Callable[..., Sequence[Any]]:
+def reference(opsets: Any, node: onnx.NodeProto) -> Callable[..., Any]:
     """ONNX's own implementation of one node, as a function of its different inputs."""
     names = list(dict.fromkeys(name for name in node.input if name))
-    ends = ([onnx.ValueInfoProto(name=name) for name in some] for some in (names, node.output))
-    run = ReferenceEvaluator(make_model(make_graph([node], "one", *ends), opset_imports=opsets)).run
+    before, after = ([onnx.ValueInfoProto(name=name) for name in some] for some in (names, node.output))
+    run = ReferenceEvaluator(make_model(make_graph([node], "one", before, after), opset_imports=opsets)).run
     return lambda *arrays: run(None, dict(zip(names, arrays, strict=True)))
 
 
-MOVES = "Constant ConstantOfShape Shape Identity Flatten Reshape Transpose Squeeze Unsqueeze Expand Concat Split Slice Gather Pad"
+MOVES = """Constant ConstantOfShape Shape Identity Flatten Reshape Transpose Squeeze Unsqueeze Expand Concat Split Slice
+    Gather Pad"""
 FUNCTIONS = {name: name.lower() for name in ("Relu", "Abs", "Sigmoid", "Tanh", "Exp", "Log", "Sqrt", "Sin", "Cos")}
 FUNCTIONS |= {"Reciprocal": "reciprocal", "Softplus": "softplus", "Sign": "step"}
 OPERATORS: dict[str, Callable[..., Any]] = {
     "Dropout": lambda r, x, ratio=None: x,
-    "Cast": lambda r, x: demand(r.take("to") == r.widest, "only widening casts are supported") or x,
+    "Cast": lambda r, x: demand(r.take("to") == r.widest, "only widening casts are supported", x),
     "Add": lambda r, a, b: r.combined([a, b], [1.0, 1.0]),
     "Sub": lambda r, a, b: r.combined([a, b], [1.0, -1.0]),
     "Sum": lambda r, *xs: r.combined(xs, [1.0] * len(xs)),
@@ -87,7 +89,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "LeakyRelu": lambda r, x: r.function("leaky_relu", x, float(r.take("alpha", default=np.float32(0.01)))),
     "Clip": lambda r, x, *_: r.function("clip", x, *(float(np.ravel(r.take(*s))[0]) for s in (("min", 1), ("max", 2)))),
     "MatMul": lambda r, a, b: r.dense(a, b.T) if isinstance(a, Node) else r.turned(r.dense(r.turned(b), a)),
-    "Gemm": lambda r, a, b, c=None: r.dense(r.flat(a), b if r.take("transB") else b.T, c),
+    "Gemm": lambda r, a, b, c=None: r.dense(r.rows(a), b if r.take("transB") else b.T, c),
     "Conv": lambda r, x, w, b=None: r.convolved(x, real(w), r.take("group", default=1), b),
     "AveragePool": lambda r, x: r.averaged(x, r.take("kernel_shape")),
     "MaxPool": lambda r, x: r.pooled(x, r.take("kernel_shape")),
@@ -124,8 +126,8 @@ class Reader:
     def append(self, kind: str, xs: Sequence[Node], shape: Sequence[int], **more: Any) -> Node:
         size, label = math.prod(shape), (self.network, self.here, self.parts)
         demand(0 < size < 2**27, f"a tensor of shape {tuple(shape)} is not supported")
-        more = {"rounds": kind not in EXACT, "label": label, "place": len(self.nodes), "shape": tuple(shape)} | more
-        self.nodes.append(Node(kind, tuple(x.place for x in xs), size, **more))
+        usual: dict[str, Any] = {"place": len(self.nodes), "shape": tuple(shape), "rounds": kind not in EXACT}
+        self.nodes.append(Node(kind, tuple(x.place for x in xs), size, label=label, **(usual | more)))
         self.parts += kind not in ("input", "linear")
         return self.nodes[-1]
 
@@ -158,7 +160,7 @@ class Reader:
     def turned(self, x: Node) -> Node:
         return self.move(lambda a: np.swapaxes(a, -1, -2), x)
 
-    def flat(self, x: Node) -> Node:  # early exporters give Gemm images
+    def rows(self, x: Node) -> Node:
         return self.move(lambda a: a.reshape(len(a), -1), x)
 
     def dense(self, x: Node, matrix: Any, bias: Any = None) -> Node:
@@ -180,9 +182,8 @@ class Reader:
         demand(len(bias) <= 1 <= len(weights), "it computes on constants")
         doubt = Sum(weights=np.abs(weights) * 2.0**-50 + 2.0**-1000) if near else None
         exact = len(weights) == 1 and not near and bool(np.all(np.abs(weights) == 1))
-        made = Sum(
-            weights=weights, bias=bias[0] if bias else None, terms=len(weights) + 4 * near, exact=exact, doubt=doubt
-        )
+        terms, known = len(weights) + 4 * near, bias[0] if bias else None
+        made = Sum(weights=weights, bias=known, terms=terms, exact=exact, doubt=doubt)
         free = [self.expanded(x, shape) for x in xs if isinstance(x, Node)]
         return self.append("linear", free, shape, linear=made, rounds=rounds and not (exact and not bias))
 
@@ -200,13 +201,11 @@ class Reader:
         return self.function("square", x) if n == 2 else self.function("power", x, float(n.item()))
 
     def largest(self, values: Sequence[Any], sign: float) -> Node:
-        """Maximum (sign 1) or minimum (-1) as a balanced tree, constants last."""
+        """max(a, b) = b + relu(a - b) (sign 1), min(a, b) = b - relu(b - a) (-1), as a balanced tree, constants last."""
         queue = sorted(values, key=lambda v: not isinstance(v, Node))
         while len(queue) > 1:
             joined = []
-            for a, b in zip(
-                queue[::2], queue[1::2], strict=False
-            ):  # max(a, b) = b + relu(a - b), min = b - relu(b - a)
+            for a, b in zip(queue[::2], queue[1::2], strict=False):
                 gap = self.combined([a, b], [sign, -sign], rounds=False)
                 over = self.append("relu", [gap], gap.shape)
                 joined.append(self.combined([b, over], [1.0, sign], rounds=False))
@@ -215,10 +214,9 @@ class Reader:
 
     def patches(self, x: Any, kernel: Sequence[int]) -> Any:
         """(windows, ..., channels, elements of the kernel): what convolutions of each channel with 1, 0, 0, ... give."""
-        given = {name: self.take(name) for name in ("auto_pad", "dilations", "pads", "strides", "kernel_shape")}
-        node = make_node(
-            "Conv", ["x", "w"], ["y"], **{name: value for name, value in given.items() if value is not None}
-        )
+        names = ("auto_pad", "dilations", "pads", "strides", "kernel_shape")
+        given = {name: self.take(name) for name in names if name in self.attributes}
+        node = make_node("Conv", ["x", "w"], ["y"], **given)
         run, ones = reference(self.opsets, node), np.eye(math.prod(kernel)).reshape(-1, 1, *kernel)
         return self.move(lambda a: np.moveaxis(run(a.swapaxes(0, 1), ones)[0], (0, 1), (-2, -1)), x)
 
@@ -257,9 +255,8 @@ class Reader:
         """x - mean, then times scale / sqrt(variance + epsilon), plus shift."""
         scale, shift, mean, variance = (real(v).reshape(-1, *[1] * (len(x.shape) - 2)) for v in constants)
         factor = scale / np.sqrt(variance + self.take("epsilon", default=float(np.float32(1e-5))))
-        demand(
-            np.all((scale == 0) | (np.abs(np.log2(np.abs(factor))) < 100)), "its factors are extreme, also in float32"
-        )
+        usual = (scale == 0) | (np.abs(np.log2(np.abs(factor))) < 100)
+        demand(usual.all(), "its factors are extreme")
         return self.combined([self.combined([x, mean], [1.0, -1.0]), shift], [factor, 1.0], near=True)
 
     def read(self, node: onnx.NodeProto) -> list[Any]:

@@ -31,7 +31,7 @@ class Query:
 
 
 def enclosed(q: Fraction) -> tuple[float, float]:
-    """A float64 and how far it may be off; it is correctly rounded."""
+    """The float64 nearest to q, and how far it may be off."""
     return float(q), 0.0 if Fraction(float(q)) == q else abs(float(q)) * 2.0**-50 + 2.0**-1000
 
 
@@ -39,29 +39,22 @@ def join(prop: Property, files: Mapping[str, bytes]) -> Query:
     """`files` holds the ONNX file of each network of the property."""
     nodes: list[Node] = []
     names: list[tuple[str, int]] = []
-    places: tuple[list[tuple[int, int]], ...] = ([], [])  # node and element of each flat input, of each flat output
+    flat: tuple[list[tuple[int, int]], ...] = ([], [])  # node and element of each flat input, of each flat output
     for declared in prop.networks:
-        network = read_network(files[declared.name], declared.name, nodes, len(places[0]))
-        tensors = (list(network.inputs.values()), network.outputs)
-        sizes = [tuple(nodes[v.place].size for v in found) for found in tensors]
-        wanted = [tuple(size for _, size in found) for found in (declared.inputs, declared.outputs)]
-        demand(
-            not wanted[0] or sizes == wanted, f"network {declared.name} has other tensors than the property declares"
-        )
-        names += zip([name for name, _ in declared.inputs] or network.inputs, sizes[0], strict=True)
-        for flat, found in zip(places, tensors, strict=True):
-            flat += [(v.place, e) for v in found for e in range(nodes[v.place].size)]
+        network = read_network(files[declared.name], declared.name, nodes, len(flat[0]))
+        tensors, wanted = (list(network.inputs.values()), network.outputs), (declared.inputs, declared.outputs)
+        same = [[v.size for v in found] for found in tensors] == [[size for _, size in some] for some in wanted]
+        demand(same or not declared.inputs, f"network {declared.name} has other tensors than the property declares")
+        names += declared.inputs or [(name, v.size) for name, v in network.inputs.items()]
+        for places, found in zip(flat, tensors, strict=True):
+            places += [(v.place, e) for v in found for e in range(v.size)]
     used = sorted({v for coefficients, _, _ in prop.rows for v, _ in coefficients})
-    fits = len(places[0]) == prop.inputs and (not used or -used[0] <= len(places[1]))
-    demand(
-        fits, f"the networks have {len(places[0])} inputs and {len(places[1])} outputs, the property speaks of others"
-    )
-    read = [places[0][v] if v >= 0 else places[1][-1 - v] for v in used]
-    sources = sorted({node for node, _ in read})
-    sizes = [nodes[n].size for n in sources]
-    index = np.array([sum(sizes[: sources.index(n)]) + e for n, e in read], dtype=np.int64)
-    gather = Gather(sizes=tuple(sizes), index=index, exact=True)
-    nodes.append(Node("linear", tuple(sources), len(used), linear=gather, rounds=False))
+    fits = len(flat[0]) == prop.inputs and (not used or -used[0] <= len(flat[1]))
+    demand(fits, f"the networks have {len(flat[0])} inputs and {len(flat[1])} outputs, the property speaks of others")
+    read = [flat[0][v] if v >= 0 else flat[1][-1 - v] for v in used]
+    sources = sorted({place for place, _ in read})
+    sizes = tuple(nodes[place].size for place in sources)
+    index = np.array([sum(sizes[: sources.index(place)]) + e for place, e in read], dtype=np.int64)
     weights, bias = np.zeros((2, len(prop.rows), len(used))), np.zeros((2, len(prop.rows)))  # values and radii
     columns = {v: column for column, v in enumerate(used)}
     for number, (coefficients, c, _) in enumerate(prop.rows):
@@ -71,6 +64,8 @@ def join(prop: Property, files: Mapping[str, bytes]) -> Query:
     doubt = Dense(weights=weights[1], bias=bias[1]) if weights[1].any() or bias[1].any() else None
     terms, back = (int(np.count_nonzero(weights[0], axis=a).max(initial=1)) for a in (1, 0))
     margins = Dense(weights=weights[0], bias=bias[0], terms=terms, back=back, doubt=doubt)
+    gather = Gather(sizes=sizes, index=index, exact=True)
+    nodes.append(Node("linear", tuple(sources), len(used), linear=gather, rounds=False))
     nodes.append(Node("linear", (len(nodes) - 1,), len(prop.rows), linear=margins, rounds=False))
-    strict = np.array([s for _, _, s in prop.rows], dtype=bool)
+    strict = np.array([strict for _, _, strict in prop.rows], dtype=bool)
     return Query(tuple(nodes), len(nodes) - 1, prop.inputs, strict, prop.regions, tuple(names))
