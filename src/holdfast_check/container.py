@@ -7,7 +7,6 @@ raises an exception of some kind. Evidence needs no checks but its length: it ho
 import hashlib
 import json
 import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate, count, takewhile
 from typing import Any, BinaryIO
@@ -19,14 +18,13 @@ from holdfast_check.arithmetic import Invalid
 LEAF, NOTHING_LEFT = 1, 2**32 - 1
 FIELDS = [("node", "<u4"), ("kind", "u1"), ("place", "<u4"), ("element", "<u4"), ("at", "<f8")]
 RECORD = np.dtype(FIELDS)
-VALUES = {
-    "format": ["holdfast-certificate"],
-    "version": ["1"],
-    "claim": ["sat", "unsat"],
-    "semantics": ["real", "float32"],
+VALUES = {"format": ["holdfast-certificate"], "version": ["1"], "semantics": ["real", "float32"]}
+# claim and mode -> further keys, and kinds of records
+CLAIMS: dict[tuple[str, str | None], tuple[list[str], list[int]]] = {
+    ("sat", None): (["witness"], []),
+    ("unsat", "boxes"): (["mode"], [0, 1, 2, 4]),
+    ("unsat", "neurons"): (["mode", "nonlinear"], [0, 1, 3]),
 }
-MORE = {"sat": ["witness"], "boxes": ["mode"], "neurons": ["mode", "nonlinear"]}  # keys
-KINDS = {"sat": [], "boxes": [0, 1, 2, 4], "neurons": [0, 1, 3]}  # of records
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,33 +61,31 @@ def open_certificate(file: BinaryIO, limit: int) -> Certificate:
     if archive is None or "end.json" not in archive.namelist():
         raise Invalid("the certificate is truncated, or not a ZIP archive")
     infos = archive.infolist()
+    if any(info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for info in infos):
+        raise Invalid("the certificate is packed in another way than deflated")
     if sum(info.file_size for info in infos) > limit:
         raise Invalid(f"the certificate unpacks to more than {limit >> 20} MiB (--memory)")
     members = {info.filename: archive.open(info).read(info.file_size) for info in infos}
     end, header = json.loads(members.pop("end.json")), json.loads(members["header.json"])
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in members.items()}
-    mode = header.get("mode", "sat")
-    keys = {*VALUES, "networks", "property", "producer", *MORE[mode]}
-    if header.keys() != keys or any(str(header[key]) not in values for key, values in VALUES.items()):
-        raise Invalid("header.json is not that of a holdfast-certificate of version 1")
-    if (mode == "sat") != (header["claim"] == "sat"):
-        raise Invalid("the mode of the certificate is not one of its claim")
+    more, kinds = CLAIMS[header["claim"], header.get("mode")]
+    if header.keys() != {*VALUES, "claim", "networks", "property", "producer", *more}:
+        raise Invalid("header.json has other keys than those of its claim and mode")
+    if any(str(header[key]) not in values for key, values in VALUES.items()):
+        raise Invalid("the file is not a holdfast-certificate of version 1")
 
     def widths(entries: list[dict[str, Any]]) -> list[int]:
         return [sum(e["size"] for e in entries if e["evidence"] == kind) for kind in ("unit", "line")]
 
-    def numbered(folder: str) -> Iterator[str]:
-        return takewhile(members.__contains__, (f"{folder}/{k:06d}" for k in count()))
-
     table, chunks, leaves, ranges = header.get("nonlinear", []), [np.empty(0, RECORD)], [], []
-    for name in numbered("records"):
+    for name in takewhile(members.__contains__, map("records/{:06d}".format, count())):
         data, evidence = members.pop(name), members.pop(name.replace("records", "leaves"), b"")
         columns = cut(data, *((kind, len(data) // RECORD.itemsize) for _, kind in FIELDS))
         chunks.append(np.rec.fromarrays(columns, dtype=RECORD).view(np.ndarray))
         number = int(np.sum((chunks[-1]["kind"] == LEAF) & (chunks[-1]["element"] != NOTHING_LEFT)))
         units, lines = (number * width for width in widths(table))
         leaves.append(cut(evidence, ("<f4", (len(evidence) - units - 4 * lines) // 4), ("u1", units), ("<f4", lines)))
-    for name in numbered("ranges"):
+    for name in takewhile(members.__contains__, map("ranges/{:06d}".format, count())):
         data = members.pop(name)
         region, number, entry, m = np.frombuffer(data[:16], "<u4").tolist()
         units, lines = widths(table[:entry])
@@ -100,6 +96,6 @@ def open_certificate(file: BinaryIO, limit: int) -> Certificate:
         raise Invalid("the archive holds members that are repeated or not of the format")
     if end != {"records": len(records), "leaves": int(np.sum(records["kind"] == LEAF)), "members": digests}:
         raise Invalid("end.json does not describe what the archive holds (counts, sha256)")
-    if not np.isfinite(records["at"]).all() or not np.isin(records["kind"], KINDS[mode]).all():
+    if not np.isfinite(records["at"]).all() or not np.isin(records["kind"], kinds).all():
         raise Invalid("a record is of a kind that its mode does not have, or its `at` is not finite")
     return Certificate(header, records, leaves, ranges)

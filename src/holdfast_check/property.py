@@ -1,14 +1,13 @@
 """VNN-LIB text -> regions, cases and rows (section 3 of the format), all numbers exact rationals.
 
-A variable is a number: i >= 0 is the flat input i, -1 - j the flat output j. A linear sum is a dictionary of coefficients, with its
-constant under None. A row (coefficients, constant, strict) says that the sum is <= 0 (or < 0). A formula becomes its disjunctive
-normal form: a list of conjunctions of rows; `true` is the one empty conjunction, `false` the empty list.
-What is not understood raises an exception of some kind.
+A variable is a number: i >= 0 is the flat input i, -1 - j the flat output j. A row (coefficients, constant, strict) says that a sum
+is <= 0 (or < 0). A formula becomes its disjunctive normal form: a list of conjunctions of rows; `true` is the one empty conjunction,
+`false` the empty list. What is not understood raises an exception of some kind.
 """
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from functools import cache
 from itertools import chain, product
@@ -18,7 +17,6 @@ import numpy as np
 
 from holdfast_check.arithmetic import Unreadable
 
-Sum = dict[int | None, Fraction]
 Row = tuple[tuple[tuple[int, Fraction], ...], Fraction, bool]
 Conjunction = tuple[Row, ...]
 # a decimal number, or a hexadecimal one that float64 holds exactly
@@ -34,9 +32,7 @@ class Region(NamedTuple):  # float64 ends enclose the exact ones; a case holds i
     cases: tuple[tuple[int, ...], ...]
 
 
-class Declared(
-    NamedTuple
-):  # a network: names and sizes of its tensors (none in VNN-LIB 1.0), the network that it is equal to
+class Declared(NamedTuple):  # a network; names and sizes of its tensors, none in VNN-LIB 1.0; which other one it equals
     name: str = "N"
     inputs: tuple[tuple[str, int], ...] = ()
     outputs: tuple[tuple[str, int], ...] = ()
@@ -58,42 +54,39 @@ def tree(words: Iterator[str]) -> list[Any]:
 @cache
 def number(text: str) -> Fraction:
     if not NUMBER.fullmatch(text):
-        raise Unreadable(f"{text[:40]} is neither a number nor declared")
+        raise Unreadable(f"{text[:40]} is not a number")
     return Fraction(float.fromhex(text) if "x" in text else text)
 
 
-def enclosing(q: Fraction, upper: bool) -> float:
-    """The smallest float64 not below q, or the largest not above; comparisons of a float with a fraction are exact."""
-    near = float(q)
-    wrong = near < q if upper else near > q
-    return math.nextafter(near, math.inf if upper else -math.inf) if wrong else near
+def enclosing(exact: Sequence[Fraction], upper: bool) -> np.ndarray:
+    """The smallest float64 numbers not below, or the largest not above; comparisons with fractions are exact."""
+    near, beyond = [float(q) for q in exact], math.inf if upper else -math.inf
+    right = [a >= q if upper else a <= q for a, q in zip(near, exact, strict=True)]
+    return np.array([a if ok else math.nextafter(a, beyond) for a, ok in zip(near, right, strict=True)])
 
 
-def combined(parts: Iterable[Sum], factors: Iterable[Fraction | int]) -> Sum:
-    total: Sum = {}
-    for part, factor in zip(parts, factors, strict=False):
-        for v, w in part.items():
-            total[v] = total[v] + factor * w if v in total else factor * w
-    return total
-
-
-def linear(words: Any, names: dict[str, int]) -> Sum:
-    """An expression of variables, numbers, +, - and *."""
+def terms(words: Any, names: dict[str, int], factor: Fraction) -> list[tuple[int | None, Fraction]]:
+    """Variables (None: the constant) and coefficients of factor times an expression of +, - and *."""
     if isinstance(words, str):
-        return {names[words]: Fraction(1)} if words in names else {None: number(words)}
-    parts = [linear(w, names) for w in words[1:]]
-    if words[0] == "*":
-        a, b = sorted(parts, key=lambda part: part.keys() == {None})  # two factors, a number last
-        if b.keys() != {None}:
+        return [(names[words], factor)] if words in names else [(None, factor * number(words))]
+    operator, *parts = words
+    if operator == "*":
+        a, b = sorted(
+            (terms(part, names, Fraction(1)) for part in parts), key=lambda sums: {v for v, _ in sums} == {None}
+        )
+        if {v for v, _ in b} != {None}:
             raise Unreadable("the property has a row that is not linear")
-        return combined([a], [b[None]])
-    sign = {"+": 1, "-": -1}[words[0]]
-    return combined(parts, [sign if len(parts) == 1 else 1] + [sign] * len(parts))
+        return [(v, factor * w * x) for v, w in a for _, x in b]
+    signs = [{"+": factor, "-": -factor}[operator]] * len(parts)
+    signs[0] = factor if len(parts) > 1 else signs[0]
+    return [term for part, sign in zip(parts, signs, strict=True) for term in terms(part, names, sign)]
 
 
-def less(a: Sum, b: Sum, strict: bool) -> list[Conjunction]:
+def less(a: Any, b: Any, strict: bool, names: dict[str, int]) -> list[Conjunction]:
     """The atom a <= b, or a < b."""
-    total = combined([a, b], [1, -1])
+    total: dict[int | None, Fraction] = {}
+    for v, w in terms(a, names, Fraction(1)) + terms(b, names, Fraction(-1)):
+        total[v] = total[v] + w if v in total else w
     constant = total.pop(None, Fraction(0))
     coefficients = tuple(sorted((v, w) for v, w in total.items() if w and v is not None))
     if coefficients:
@@ -114,12 +107,12 @@ def formula(words: Any, names: dict[str, int], true: bool = True) -> list[Conjun
     if head in ("and", "or"):
         members = [formula(w, names, true) for w in rest]
         return conjunction(members) if (head == "and") == true else list(chain(*members))
-    (a, b), head = (linear(w, names) for w in rest), (NEGATION[head], head)[true]
+    (a, b), head = rest, (NEGATION[head], head)[true]
     if head in ("=", "=="):
-        return conjunction([less(a, b, False), less(b, a, False)])
+        return conjunction([less(a, b, False, names), less(b, a, False, names)])
     if head == "!=":
-        return less(a, b, True) + less(b, a, True)
-    return less(a, b, head == "<") if head in ("<=", "<") else less(b, a, head == ">")
+        return less(a, b, True, names) + less(b, a, True, names)
+    return less(a, b, head == "<", names) if head in ("<=", "<") else less(b, a, head == ">", names)
 
 
 def regions(conjunctions: list[Conjunction], inputs: int) -> tuple[tuple[Row, ...], tuple[Region, ...]]:
@@ -128,25 +121,21 @@ def regions(conjunctions: list[Conjunction], inputs: int) -> tuple[tuple[Row, ..
     boxes: dict[tuple[tuple[Fraction, ...], ...], dict[tuple[int, ...], None]] = {}
     for rows in conjunctions:
         kept: list[Row] = []
-        known: dict[
-            tuple[int, bool, bool], tuple[Fraction, bool]
-        ] = {}  # of (v, upper end?, of the box?): v or -v is at least
+        known: dict[tuple[int, bool, bool], tuple[Fraction, bool]] = {}  # what v, or -v, is at least, or more than
         for row in rows:
             ((v, w), *others), constant, strict = row
             bound = v >= 0 and not others
             kept += [row] if strict or not bound else []
             for box in () if others else [True] * bound + [False] * (strict or not bound):
-                place, end = (v, w > 0, box), (constant / abs(w), strict and not box)
+                place, end = (v, w > 0, box), (constant / abs(w), strict and not box)  # w > 0: an upper end of v
                 known[place] = max(end, known.get(place, end))
-        pairs = [(low, known.get((v, True, box))) for (v, upper, box), low in known.items() if not upper]
+        pairs = [(low, known.get((v, True, box))) for (v, high, box), low in known.items() if not high]
         if not any(high and (low[0] + high[0], low[1] or high[1]) > (Fraction(0), False) for low, high in pairs):
-            ends = tuple(tuple(known[v, upper, True][0] for v in range(inputs)) for upper in (False, True))
+            lower = tuple(known[v, False, True][0] for v in range(inputs))
+            upper = tuple(-known[v, True, True][0] for v in range(inputs))
             case = tuple(dict.fromkeys(numbers.setdefault(row, len(numbers)) for row in kept))
-            boxes.setdefault((ends[0], tuple(-q for q in ends[1])), {})[case] = None
-    found = []
-    for (lower, upper), cases in boxes.items():
-        arrays = np.array([enclosing(q, False) for q in lower]), np.array([enclosing(q, True) for q in upper])
-        found.append(Region(*arrays, lower, upper, tuple(cases)))
+            boxes.setdefault((lower, upper), {})[case] = None
+    found = (Region(enclosing(a, False), enclosing(b, True), a, b, tuple(cases)) for (a, b), cases in boxes.items())
     return tuple(numbers), tuple(found)
 
 
@@ -154,14 +143,15 @@ def read_property(data: bytes) -> Property:
     found = re.findall(r"[()]|[^\s()[\]]+(?:\s*\[[\d\s,]*\])?|\S", re.sub(r";[^\n]*", "", data.decode()))
     words = iter(["".join(word.split()) for word in found] + [")"])  # NAME [i, j] is one word NAME[i,j]
     names: dict[str, int] = {}
-    networks, assertions = [], []
+    networks: list[Declared] = []
+    assertions: list[list[Conjunction]] = []
     for statement in tree(words):
         match statement:
             case ["vnnlib-version", "<1.0>" | "<2.0>"]:
                 continue
-            case ["declare-const", str(name), "Real"] if re.fullmatch(r"[XY]_(0|[1-9]\d*)", name):
+            case ["declare-const", str(name), "Real"] if not networks and re.fullmatch(r"[XY]_(0|[1-9][0-9]*)", name):
                 names[name] = int(name[2:]) if name[0] == "X" else -1 - int(name[2:])
-            case ["declare-network", str(name), *parts]:
+            case ["declare-network", str(name), *parts] if networks or not names:
                 tensors: dict[str, list[tuple[str, int]]] = {"declare-input": [], "declare-output": []}
                 for kind, tensor, what in (part for part in parts if part[0] not in ("equal-to", "isomorphic-to")):
                     (shape,) = re.findall(r"^(?:[Rr]eal|float32|float64)\[([\d,]*)\]$", what)

@@ -24,7 +24,7 @@ def satisfied(query: Query, certificate: Certificate) -> None:
         raise Invalid("the witness is not a float32 input")
     boxes = [(zip(r.exact_lower, point, r.exact_upper, strict=True), r.cases) for r in query.regions]
     cases = [case for box, cases in boxes if all(a <= x <= b for a, x, b in box) for case in cases]
-    low, high = (np.array([[enclosing(x, upper) for x in point]]) for upper in (False, True))
+    low, high = (enclosing(point, upper)[None] for upper in (False, True))
     graph = graph_of(query.nodes, query.inputs, float32, lambda: None)
     ranges = forward(graph, (low, high), {})
     for case in map(list, cases):

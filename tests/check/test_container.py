@@ -148,6 +148,14 @@ def test_bombs_are_refused_before_they_are_unpacked(tmp_path):
         opened(path)
 
 
+def test_other_ways_of_packing_are_refused(tmp_path):
+    path = archive(tmp_path / "c", HEAD, BOXES)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_BZIP2) as file:
+        file.writestr("records/000001", b"")
+    with pytest.raises(Invalid, match="packed"):
+        opened(path)
+
+
 def test_sizes_that_lie_are_refused(tmp_path):
     path = archive(tmp_path / "c", HEAD, {"records/000000": bytes(2**22)})
     data = path.read_bytes()

@@ -33,6 +33,8 @@ def test_rows_are_differences():
     p = read(BOX + "(assert (>= (+ Y_0 (* 2 X_0) 1) (- (* 3 Y_1) Y_0)))")
     assert p.rows == ((((-2, F(3)), (-1, F(-2)), (0, F(-2))), F(-1), False),)
     assert p.regions[0].cases == ((0,),)
+    p = read(BOX + "(assert (<= (* (- 2 0.5 1) (- Y_0 (* X_0 (- 3)) 1)) (- Y_1)))")
+    assert p.rows == ((((-2, F(1)), (-1, F(1, 2)), (0, F(3, 2))), F(-1, 2), False),)
 
 
 def test_strict_bounds_are_closed_bounds_and_rows():
@@ -209,6 +211,8 @@ def test_an_input_without_a_bound_is_refused():
         ("(declare-input s Real [])", "(declare-input s complex64[])"),
         ("declare-output", "declare-hidden"),
         ("<2.0>)", "<2.0>)(declare-const X_0 Real)(declare-const Y_0 Real)"),
+        ("(equal-to f) (declare-input C real [1,2])", "(declare-const X_0 Real)"),
+        ("; comment", "(declare-const X_0 Real)\n;"),
         ("A [0,0]", "A [0,0"),
         ("A [0,0]", "A [0,2]"),
         ("A [0,0]", "A"),
@@ -234,10 +238,10 @@ def test_bytes_that_are_no_text_are_refused():
 
 def test_enclosing_is_tight():
     for q in (F(1, 3), F(-1, 3), F(1, 10**400), F(2) ** 1000 + 1, F(-5, 7) * F(10) ** 300):
-        low, high = enclosing(q, False), enclosing(q, True)
+        low, high = enclosing([q], False)[0], enclosing([q], True)[0]
         assert F(low) <= q <= F(high) and high <= math.nextafter(low, math.inf)
     with pytest.raises(REFUSED):
-        enclosing(F(10) ** 400, True)
+        enclosing([F(10) ** 400], True)
 
 
 def test_rational_coefficients_get_a_doubt():
