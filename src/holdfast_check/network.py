@@ -106,6 +106,7 @@ class Reader:
     network: str
     nodes: list[Node]
     opsets: Any = ()
+    opset: int = 0
     widest: int = onnx.TensorProto.FLOAT  # type of variables
     values: dict[str, Any] = field(default_factory=dict)  # by name: arrays, and nodes
     inputs: dict[str, Node] = field(default_factory=dict)
@@ -256,7 +257,8 @@ class Reader:
         scale, shift, mean, variance = (real(v).reshape(-1, *[1] * (len(x.shape) - 2)) for v in constants)
         factor = scale / np.sqrt(variance + self.take("epsilon", default=float(np.float32(1e-5))))
         usual = (scale == 0) | (np.abs(np.log2(np.abs(factor))) < 100)
-        demand(usual.all(), "its factors are extreme")
+        demand(usual.all() and np.all(np.abs(factor * mean) < 2.0**100), "its factors are extreme")
+        demand(self.opset > 6 or self.take("is_test"), "it is in training mode")
         return self.combined([self.combined([x, mean], [1.0, -1.0]), shift], [factor, 1.0], near=True)
 
     def read(self, node: onnx.NodeProto) -> list[Any]:
@@ -265,6 +267,7 @@ class Reader:
         self.xs = [self.values[name] if name else None for name in node.input]
         self.attributes = {a.name: get_attribute_value(a) for a in node.attribute}
         demand(node.domain in ("", "ai.onnx"), f"the domain {node.domain} is not supported")
+        demand(len(self.attributes) == len(node.attribute), "an attribute is given twice")
         if kind in MOVES.split():
             xs, run = [self.values[name] for name in dict.fromkeys(node.input) if name], reference(self.opsets, node)
             return [self.move(lambda *arrays, k=k: run(*arrays)[k], *xs) for k in range(len(node.output))]
@@ -273,6 +276,7 @@ class Reader:
         for name, value in self.attributes.items():
             fine = name in self.used | IGNORED or value == HARMLESS.get(name, ...)
             demand(fine, f"the attribute {name} of {kind} is not supported")
+        demand(len(node.output) == 1 or kind == "Dropout", "its further outputs are not supported")  # of training, mostly
         return [result]
 
 
@@ -291,8 +295,8 @@ def read_network(data: bytes, network: str, nodes: list[Node], start: int) -> Re
 
 def read_graph(reader: Reader, model: onnx.ModelProto, start: int) -> None:
     graph, values, reader.opsets = model.graph, reader.values, model.opset_import
-    opset = max(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
-    demand(6 <= opset <= 21, f"it is written in operator set {opset}, not 6 to 21")
+    (reader.opset,) = (o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+    demand(6 <= reader.opset <= 21, f"it is written in operator set {reader.opset}, not 6 to 21")
     demand(not model.functions and not graph.sparse_initializer, "functions and sparse constants are not supported")
     for proto in graph.initializer:
         demand(proto.data_location == 0 and not proto.external_data, "a constant is kept in another file")
