@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -26,6 +25,7 @@ from holdfast_check.linear import Linear
 from holdfast_check.network import Node
 from holdfast_check.relaxations import Line, Pair, bent, image, line
 
+Values = Mapping[int, np.ndarray]  # by node
 ROOM = 2**18  # numbers in one array of coefficients
 
 
@@ -93,18 +93,14 @@ def linear_range(node: Node, linear: Linear, ranges: Ranges, i: int, noisy: bool
     if linear.exact and linear.doubt is None and linear.bias is None and not np.any(noise):  # numbers moved or negated
         ends = linear.apply(lows), linear.apply(highs)
         return np.minimum(*ends), np.maximum(*ends)
-    middles = [
-        np.where(np.isfinite(low + high), 0.5 * low + 0.5 * high, 0.0) for low, high in zip(lows, highs, strict=True)
-    ]
-    radii = [np.maximum(high - m, m - low) for m, low, high in zip(middles, lows, highs, strict=True)]
+    middles = [np.where(np.isfinite(a + b), 0.5 * a + 0.5 * b, 0.0) for a, b in zip(lows, highs, strict=True)]
+    radii = [np.maximum(b - m, m - a) for m, a, b in zip(middles, lows, highs, strict=True)]
     centre, spread = linear.apply(middles) + bias, linear.magnitude(radii)  # |c| <= X
     spread = spread + gamma(linear.terms + 6) * (total + spread) + doubt + noise + TINY  # two sums of terms + 4 numbers
     return outward(centre - spread, centre + spread)
 
 
-def forward(
-    graph: Graph, box: Pair, known: Mapping[int, Pair], narrow: Callable[[Graph, Ranges, int], None] | None = None
-) -> Ranges:
+def forward(graph: Graph, box: Pair, known: Mapping[int, Pair], narrow: Callable[..., None] | None = None) -> Ranges:
     """Ranges of all values on boxes (B, inputs), intersected with those known; before the function of node i is evaluated,
     `narrow(graph, ranges, i)` may tighten its pre-activations."""
     ranges = Ranges([], [], box, np.any(~(box[0] <= box[1]), axis=1))
@@ -127,21 +123,18 @@ def forward(
     return ranges
 
 
-def lines(graph: Graph, ranges: Ranges, i: int, given: Any, rows: np.ndarray) -> tuple[Line, Line]:
+def lines(node: Node, ranges: Ranges, i: int, given: np.ndarray | None, rows: np.ndarray) -> tuple[Line, Line]:
     """Lines below and above the function of node i; with evidence (R = 1) the one that each coefficient asks for, twice."""
-    node, known = graph.nodes[i], (ranges.lower[i], ranges.upper[i])
-    facts = (*ranges.of(node), known, ranges.noise.get(i, 0.0), given)
+    facts = (*ranges.of(node), (ranges.lower[i], ranges.upper[i]), ranges.noise.get(i, 0.0), given)
     if given is not None:
         return (line(node, np.where(rows[:, 0] < 0, -1.0, 1.0), *facts),) * 2
     if i not in ranges.lines:
-        one = np.ones(known[0].shape)
+        one = np.ones(ranges.lower[i].shape)
         ranges.lines[i] = line(node, one, *facts), line(node, -one, *facts)
     return ranges.lines[i]
 
 
-def substitute(
-    graph: Graph, ranges: Ranges, start: Mapping[int, np.ndarray], evidence: Mapping[int, np.ndarray] | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def substitute(graph: Graph, ranges: Ranges, start: Values, evidence: Values | None = None) -> Pair:
     """a (B, R, inputs) and c (B, R) with a . x + c <= sum of start[i] . (value of node i) for all x of the box.
     start[i]: (B, R, size); `evidence`: unit values or slopes (B, size) of functions, then R = 1."""
     graph.tick()
@@ -170,7 +163,7 @@ def substitute(
                 gain = gain + dot(rows, node.linear.bias[None])
             carried = [r.reshape(batch, count, -1) for r in node.linear.transpose(rows.reshape(1, batch * count, -1))]
         else:
-            below, above = lines(graph, ranges, i, None if evidence is None else evidence.get(i), rows)
+            below, above = lines(node, ranges, i, evidence.get(i) if evidence else None, rows)
             positive, negative = np.maximum(rows, 0.0), np.minimum(rows, 0.0)  # one of the two is zero
             gain = dot(positive, below.constant) + dot(negative, above.constant)
             slopes = zip(below.slopes, above.slopes, strict=True)

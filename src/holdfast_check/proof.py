@@ -11,7 +11,7 @@ z <= t: each term b (z - t) is >= 0, so that the margin is no smaller wherever t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,11 +29,8 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Figures:
-    """What was checked, and an estimate of the memory that it needed (MiB)."""
-
     leaves: int
     records: int
-    memory: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +40,10 @@ class Proof:
 
     graph: Graph
     query: Query
-    places: list[int]  # the nodes of the functions of the table
+    places: list[
+        tuple[int, int, slice]
+    ]  # functions of the table: node; 0 for unit values, 1 for slopes; where these are in a row
+    batch: int  # obligations computed at once
     records: np.ndarray
     record: list[int]
     parent: list[int]
@@ -51,35 +51,31 @@ class Proof:
     depth: list[int]
     first: list[int]
     roots: dict[tuple[int, int], tuple[int, float]]
-    batch: int  # obligations computed at once
 
 
 def prove(query: Query, certificate: Any, *, deadline: float | None, report: Callable[[str], None]) -> Figures:
     """Raises `Invalid` unless the certificate proves that no input of any region satisfies all rows of one of its cases, `Limit` if
     time.monotonic() passes `deadline`. `report` is told the estimate before the work begins."""
-    header, records = certificate.header, certificate.records
-    boxes, float32 = header["mode"] == "boxes", header["semantics"] == "float32"
-    if not all(case for region in query.regions for case in region.cases):
-        raise Invalid("a case without rows cannot be refuted")
-    if float32 and query.obstacle:
-        raise Invalid(f"float32 executions cannot be covered: {query.obstacle}")
 
     def tick() -> None:
         if deadline is not None and time.monotonic() > deadline:
             raise Limit("the time ran out before all obligations were checked")
 
-    graph = graph_of(query.nodes, query.inputs, float32, tick)
+    header, records, boxes = certificate.header, certificate.records, certificate.header["mode"] == "boxes"
+    graph = graph_of(query.nodes, query.inputs, header["semantics"] == "float32", tick)
     proof = read_tree(graph, query, [] if boxes else read_places(graph, header["nonlinear"]), records, boxes)
     leaves, numbers = int(np.sum(records["kind"] == LEAF)), sum(node.size for node in query.nodes)
-    waiting = 16 * BATCH * (max(proof.depth, default=0) + 1) * numbers if boxes else 8 * leaves * numbers
-    memory = 60 + (8 * (40 * BATCH * numbers + 10 * ROOM) + waiting + 300 * len(records)) / 2**20
+    waiting = 2 * BATCH * (1 + max(proof.depth, default=0)) if boxes else leaves  # times as many numbers
+    memory = 60 + (8 * numbers * (40 * BATCH + waiting) + 80 * ROOM + 300 * len(records)) / 2**20
     report(f"{len(proof.record)} obligations, about {memory:.0f} MiB at most")
     with np.errstate(all="ignore"):
         (replay_boxes if boxes else replay_neurons)(proof, certificate)
-    return Figures(leaves, len(records), memory)
+    return Figures(leaves, len(records))
 
 
-def read_tree(graph: Graph, query: Query, places: list[int], records: np.ndarray, boxes: bool) -> Proof:
+def read_tree(
+    graph: Graph, query: Query, places: list[tuple[int, int, slice]], records: np.ndarray, boxes: bool
+) -> Proof:
     """Checks that every record is well-formed, and finds the roots that count."""
     kind, at = records["kind"], records["at"]
     node, place, element = (records[name].astype(int) for name in ("node", "place", "element"))
@@ -90,7 +86,7 @@ def read_tree(graph: Graph, query: Query, places: list[int], records: np.ndarray
         return np.array([*table, 0])[np.minimum(place, len(table))]
 
     cases = entry([len(region.cases) for region in query.regions])
-    arguments = entry([graph.nodes[i].size * len(graph.nodes[i].inputs) for i in places])  # no places in mode boxes
+    arguments = entry([graph.nodes[i].size * len(graph.nodes[i].inputs) for i, _, _ in places])  # none in mode boxes
     look, unused = (element <= 1) | (not boxes), (place == 0) & (at == 0)
     passes = (at == 0) if boxes else (element > 0) & (at >= 0) & (at == np.floor(at))
     fields = {
@@ -106,14 +102,11 @@ def read_tree(graph: Graph, query: Query, places: list[int], records: np.ndarray
     if len(np.unique(node[~root])) < np.sum(~root):
         raise Invalid("an obligation has two records")
     count = int(made.sum())
-    record, parent = np.full(count, -1), np.arange(count)
+    record, parent = np.full(count, -1), np.repeat(node, made).tolist()  # of a root itself, else a smaller number
     record[node[~root]] = np.flatnonzero(~root)
-    for nth in (0, 1):
-        makes = ~root & (made > nth)
-        parent[first[makes] + nth] = node[makes]
     top, depth = list(range(count)), [0] * count
-    for i, above in enumerate(parent.tolist()):
-        if above != i:  # then it is smaller
+    for i, above in enumerate(parent):
+        if above != i:
             top[i], depth[i] = top[above], depth[above] + 1
     lacking = {top[i] for i in np.flatnonzero(record < 0).tolist()}
     roots = {(p, e): (n, t) for n, _, p, e, t in records[root].tolist() if n not in lacking}
@@ -123,8 +116,7 @@ def read_tree(graph: Graph, query: Query, places: list[int], records: np.ndarray
                 what = f"region {number}" if boxes else f"region {number}, case {case}"
                 raise Invalid(f"{what}: there is no root under which every obligation has a record")
     batch = max(1, min(BATCH, ROOM // max(n.size for n in graph.nodes)))
-    tree = record.tolist(), parent.tolist(), top, depth, first.tolist(), roots
-    return Proof(graph, query, places, records, *tree, batch)
+    return Proof(graph, query, places, batch, records, record.tolist(), parent, top, depth, first.tolist(), roots)
 
 
 # ---- mode boxes
@@ -153,10 +145,11 @@ def look_at(proof: Proof, number: int, taken: list[tuple[Any, ...]], full: bool)
     known = dict(zip(loose, map(tuple, np.split(np.stack(handed, axis=1), ends, axis=2)), strict=False))
     ranges = forward(graph, (box[0], box[1]), known, narrow if full else None)
     still &= ~ranges.empty[:, None]
-    rows = sorted({row for k in np.flatnonzero(still.any(axis=0)) for row in cases[k]})
-    if not rows:
+    left = np.flatnonzero(still.any(axis=0)).tolist()
+    if not left:
         return
-    columns = {k: np.searchsorted(rows, cases[k]) for k in np.flatnonzero(still.any(axis=0)).tolist()}
+    rows = sorted({row for k in left for row in cases[k]})
+    columns = {k: np.searchsorted(rows, cases[k]) for k in left}
     start = np.zeros((len(taken), len(rows), graph.nodes[query.output].size))
     start[:, np.arange(len(rows)), rows] = 1.0
     a, c = substitute(graph, ranges, {query.output: start})
@@ -194,36 +187,25 @@ def contract(box: Pair, a: np.ndarray, c: np.ndarray, columns: dict[int, Any], s
             lower = np.where(slope < 0, np.maximum(lower, ends[0]), lower)
             upper = np.where(slope > 0, np.minimum(upper, ends[1]), upper)
             still[:, k] &= ~(m[:, 0] > 0) & np.all(lower <= upper, axis=1)
-        hull[0] = np.where(still[:, k, None], np.minimum(hull[0], lower), hull[0])
-        hull[1] = np.where(still[:, k, None], np.maximum(hull[1], upper), hull[1])
+        hull = np.where(still[:, k, None], [np.minimum(hull[0], lower), np.maximum(hull[1], upper)], hull)
     return hull, still
 
 
 # ---- mode neurons
 
 
-def read_places(graph: Graph, table: list[dict[str, Any]]) -> list[int]:
-    """The nodes of the functions of the table."""
-    places: list[int] = []
+def read_places(graph: Graph, table: list[dict[str, Any]]) -> list[tuple[int, int, slice]]:
+    places: list[tuple[int, int, slice]] = []
+    used = [0, 0]
     for entry in table:
-        label = (entry["network"], entry["node"], entry["part"])
+        label, size = (entry["network"], entry["node"], entry["part"]), entry["size"]
         found = [i for i, n in enumerate(graph.nodes) if n.label == label and n.kind not in ("input", "linear")]
-        kinds = [(graph.nodes[i].size, "unit" if graph.nodes[i].kind in UNIT_EVIDENCE else "line") for i in found]
-        if kinds != [(entry["size"], entry["evidence"])] or found[0] in places:
-            raise Invalid(f"entry {label} of nonlinear is repeated, or is not one function of the network of this kind")
-        places += found
+        which = int(entry["evidence"] == "line")
+        if [(graph.nodes[i].size, int(graph.nodes[i].kind not in UNIT_EVIDENCE)) for i in found] != [(size, which)]:
+            raise Invalid(f"entry {label} of nonlinear is not one function of the network, or of another kind or size")
+        places.append((found[0], which, slice(used[which], used[which] + size)))
+        used[which] += size
     return places
-
-
-def values_of(proof: Proof, before: int, rows: Sequence[np.ndarray]) -> dict[int, np.ndarray]:
-    """Evidence of the functions before an entry of the table, out of rows (B, all values) of unit values and of slopes."""
-    found, used = {}, [0, 0]
-    for i in proof.places[:before]:
-        node = proof.graph.nodes[i]
-        which = int(node.kind not in UNIT_EVIDENCE)
-        found[i] = rows[which][:, used[which] : used[which] + node.size]
-        used[which] += node.size
-    return found
 
 
 def replay_neurons(proof: Proof, certificate: Any) -> None:
@@ -245,19 +227,18 @@ def one_pass(proof: Proof, ranges: Ranges, blocks: list[Any]) -> Ranges:
 
     def tighten(graph: Graph, new: Ranges, i: int) -> None:
         node, step = graph.nodes[i], max(1, ROOM // max(n.size for n in graph.nodes[:i]))
-        for block in (b for b in blocks if proof.places[b.entry] == i):
+        for block in (b for b in blocks if proof.places[b.entry][0] == i):
             argument, m = block.elements // node.size, len(block.elements)
             if np.any(argument >= len(node.inputs)):
-                raise Invalid(
-                    f"ranges of region {block.region}, pass {block.number_of_pass}: an element does not exist"
-                )
+                raise Invalid(f"ranges of region {block.region}: an element does not exist")
             for nth, j in enumerate(node.inputs):
                 mine = np.flatnonzero(np.tile(argument, 2) == nth)
                 for r in (mine[k : k + step] for k in range(0, len(mine), step)):
                     e, above = block.elements[r % m] % node.size, r >= m
                     start = np.zeros((len(r), 1, node.size))
                     start[np.arange(len(r)), 0, e] = np.where(above, -1.0, 1.0)
-                    given = values_of(proof, block.entry, (block.unit[r], block.line[r]))
+                    rows = block.unit[r], block.line[r]
+                    given = {place: rows[which][:, part] for place, which, part in proof.places[: block.entry]}
                     bound = least(new.box, *substitute(graph, new, {j: start}, given))[:, 0]
                     np.fmax.at(new.lower[j][0], e[~above], bound[~above])  # what is no number is ignored
                     np.fmin.at(new.upper[j][0], e[above], -bound[above])
@@ -268,8 +249,7 @@ def one_pass(proof: Proof, ranges: Ranges, blocks: list[Any]) -> Ranges:
 def leaves_of(proof: Proof, chunks: list[tuple[np.ndarray, ...]]) -> dict[int, list[tuple[Any, ...]]]:
     """The leaves under each root: number, row (NOTHING: none), multipliers, unit values, slopes (zeros where there is no row)."""
     found: dict[int, list[tuple[Any, ...]]] = {}
-    nodes = [proof.graph.nodes[i] for i in proof.places]
-    sizes = [0, *(sum(n.size for n in nodes if (n.kind in UNIT_EVIDENCE) == unit) for unit in (True, False))]
+    sizes = [0, *(max((part.stop for _, which, part in proof.places if which == k), default=0) for k in (0, 1))]
     columns, used = [np.concatenate([np.zeros(0, "u1"), *(chunk[k] for chunk in chunks)]) for k in range(3)], [0, 0, 0]
     for number, _, _, row, _ in proof.records[proof.records["kind"] == LEAF].tolist():
         sizes[0], values = proof.depth[number], [np.zeros(proof.depth[number]), *map(np.zeros, sizes[1:])]
@@ -294,7 +274,7 @@ def refute(proof: Proof, ranges: Ranges, number: int, case: int, leaves: list[tu
         for weight in weights[::-1].tolist():  # from the leaf upwards
             above = proof.record[proof.parent[n]]
             _, _, place, element, at = proof.records[above].item()
-            node, upper, n = graph.nodes[proof.places[place]], n != proof.first[above], proof.parent[n]
+            node, upper, n = graph.nodes[proof.places[place][0]], n != proof.first[above], proof.parent[n]
             if not (0 <= weight < np.inf if upper else -np.inf < weight <= 0):
                 raise Invalid(f"obligation {leaves[b][0]}: the multiplier {weight} has the wrong sign for its side")
             j, e = node.inputs[element // node.size], element % node.size
@@ -307,15 +287,12 @@ def refute(proof: Proof, ranges: Ranges, number: int, case: int, leaves: list[tu
             splits.append((b, j, e, at, weight))
     box = np.repeat(ranges.box[0], batch, axis=0), np.repeat(ranges.box[1], batch, axis=0)
     reached = forward(graph, box, known)
-    gain, cost = (
-        np.zeros(batch),
-        np.zeros(batch),
-    )  # sums of at most len(splits) numbers; so are the coefficients of one z
+    gain, cost = np.zeros((2, batch))  # sums of at most len(splits) numbers; so are the coefficients of one z
     for b, j, e, at, weight in splits:
         gain[b] += weight * at
         cost[b] += abs(weight) * (abs(at) + size(reached.lower[j][b, e], reached.upper[j][b, e]))
-    given = values_of(proof, len(proof.places), [np.array([leaf[k] for leaf in leaves]) for k in (3, 4)])
-    a, c = substitute(graph, reached, start, given)
+    values = [np.array([leaf[k] for leaf in leaves]) for k in (3, 4)]
+    a, c = substitute(graph, reached, start, {place: values[which][:, part] for place, which, part in proof.places})
     bound = least(box, a, plus(c, (gain - gamma(len(splits)) * cost - TINY)[:, None]))[:, 0]
     for b, (n, row, *_) in enumerate(leaves):
         best, strict = -np.inf, False

@@ -164,9 +164,7 @@ def chosen(node: Node, sign: np.ndarray, low: np.ndarray, high: np.ndarray, give
     return np.where((sign > 0) == convex, tangent, chord)
 
 
-def line(
-    node: Node, sign: np.ndarray, lows: Arrays, highs: Arrays, known: Pair, noise: Any, given: np.ndarray | None
-) -> Line:
+def line(node: Node, sign: np.ndarray, lows: Arrays, highs: Arrays, known: Pair, noise: Any, given: Any) -> Line:
     """One below f where sign = 1, above it where sign = -1, for all values f(z) + e in `known`, |e| <= noise; `given`: unit values or
     slopes. Its constant has paid for what carrying coefficients through it costs (`bounds`)."""
     if node.kind == "product":
