@@ -3,6 +3,7 @@
 import gzip
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -155,14 +156,13 @@ def test_limits(files, tmp_path, capsys):
     assert capsys.readouterr().err.count("limit reached") == 2
 
 
-def test_float32_needs_constants_that_float32_holds(files, tmp_path, capsys):
-    steps = [("Div", ["c", "d"], ["e"], {}), ("Mul", ["x", "e"], ["z"], {}), ("ReduceSum", ["z"], ["y"], {})]
-    data = model(steps, {"x": [1, 2]}, {"c": np.float32(1), "d": np.float32(3)})
-    (tmp_path / "n.onnx").write_bytes(data)
+def test_what_float32_cannot_cover_is_invalid(files, tmp_path, monkeypatch, capsys):
+    join = command.join
+    monkeypatch.setattr(command, "join", lambda *given: replace(join(*given), obstacle="a reason"))
     for semantics, status in (("real", 0), ("float32", 1)):
-        archive(tmp_path / "c.hfc", header(data, HOLDS, semantics=semantics), LEAF)
+        archive(tmp_path / "c.hfc", header(DATA, HOLDS, semantics=semantics), LEAF)
         assert main(files) == status
-    assert "float32" in capsys.readouterr().out.splitlines()[-1]
+    assert capsys.readouterr().out.splitlines()[-1].endswith("a reason")
 
 
 def test_random_damage_never_proves_a_false_claim(files, tmp_path, capsys):

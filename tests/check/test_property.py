@@ -206,7 +206,7 @@ def test_an_input_without_a_bound_is_refused():
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("input C ", "input A "),
+        ("C", "A"),
         ("(declare-input s Real [])", "(declare-input s Real [)"),
         ("(declare-input s Real [])", "(declare-input s complex64[])"),
         ("declare-output", "declare-hidden"),
