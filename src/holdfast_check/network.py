@@ -295,7 +295,7 @@ def read_network(data: bytes, network: str, nodes: list[Node], start: int) -> Re
 
 def read_graph(reader: Reader, model: onnx.ModelProto, start: int) -> None:
     graph, values, reader.opsets = model.graph, reader.values, model.opset_import
-    (reader.opset,) = (o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+    (reader.opset,) = {o.version for o in model.opset_import if o.domain in ("", "ai.onnx")}
     demand(6 <= reader.opset <= 21, f"it is written in operator set {reader.opset}, not 6 to 21")
     demand(not model.functions and not graph.sparse_initializer, "functions and sparse constants are not supported")
     for proto in graph.initializer:

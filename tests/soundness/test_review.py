@@ -197,7 +197,7 @@ def test_the_operator_set_is_declared_once(tmp_path: Path) -> None:
     proto = onnx.load(tmp_path / "net.onnx")
     proto.opset_import.append(helper.make_opsetid("ai.onnx", 11))
     onnx.save(proto, tmp_path / "twice.onnx")
-    with pytest.raises(InputError, match="2 times"):
+    with pytest.raises(InputError, match="11, 13"):
         load_model(tmp_path / "twice.onnx")
     assert model.outputs[0].name == "y"
 

@@ -132,10 +132,10 @@ def _bytes(path: Path, size_limit: int) -> bytes:
 def _lowered(proto: Any, where: str) -> tuple[Lowering, dict[str, Any]]:
     """Lower what the outputs depend on; also the declared outputs by name."""
     graph = proto.graph
-    versions = [o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")]
+    versions = {o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")}
     if len(versions) > 1:
-        raise ModelError(f"{where}: it declares the ONNX operator set {len(versions)} times; accepted is once")
-    opset = versions[0] if versions else 0
+        raise ModelError(f"{where}: it declares the ONNX operator sets {sorted(versions)}; accepted is one")
+    opset = max(versions, default=0)
     if not OPSETS[0] <= opset <= OPSETS[1]:
         raise ModelError(f"{where}: it declares the ONNX operator set {opset}; accepted are {OPSETS[0]} to {OPSETS[1]}")
     if graph.sparse_initializer:
