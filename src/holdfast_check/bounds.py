@@ -165,9 +165,8 @@ def substitute(graph: Graph, ranges: Ranges, start: Values, evidence: Values | N
         else:
             below, above = lines(node, ranges, i, evidence.get(i) if evidence else None, rows)
             positive, negative = np.maximum(rows, 0.0), np.minimum(rows, 0.0)  # one of the two is zero
-            gain = dot(positive, below.constant) + dot(negative, above.constant)
-            slopes = zip(below.slopes, above.slopes, strict=True)
-            carried = [positive * s[:, None] + negative * t[:, None] for s, t in slopes]
+            gain = dot(positive, below[1]) + dot(negative, above[1])
+            carried = [positive * s[:, None] + negative * t[:, None] for s, t in zip(below[0], above[0], strict=True)]
         for j, new in zip(node.inputs, carried, strict=True):
             gain = gain - TINY * (1 + 2 * size(ranges.lower[j], ranges.upper[j]).sum(axis=1))[:, None]
             pending[j] = add(pending[j], new, j) if j in pending else new

@@ -99,12 +99,11 @@ def read_tree(
     good = np.isfinite(at) & (root | (node < first)) & np.select([kind == k for k in fields], [*fields.values()], False)
     if not good.all():
         raise Invalid(f"record {np.argmin(good)} is not one of its mode, or of an obligation that has not been made")
-    if len(np.unique(node[~root])) < np.sum(~root):
+    parent, others = np.repeat(node, made).tolist(), np.flatnonzero(~root)  # of a root itself, else a smaller number
+    record, top, depth = np.full(len(parent), -1), list(range(len(parent))), [0] * len(parent)
+    record[node[others]] = others
+    if len(np.unique(node[others])) < len(others):
         raise Invalid("an obligation has two records")
-    count = int(made.sum())
-    record, parent = np.full(count, -1), np.repeat(node, made).tolist()  # of a root itself, else a smaller number
-    record[node[~root]] = np.flatnonzero(~root)
-    top, depth = list(range(count)), [0] * count
     for i, above in enumerate(parent):
         if above != i:
             top[i], depth[i] = top[above], depth[above] + 1
@@ -125,10 +124,11 @@ def read_tree(
 def replay_boxes(proof: Proof, _: Any) -> None:
     """Depth first, some obligations at once, so that few of them wait: number, box (2, inputs), the cases still open, and ranges
     (2, ...) of pre-activations that hold on the box."""
-    width, looks = sum(proof.graph.nodes[j].size for j in proof.graph.loose), proof.records["element"]
+    looks = proof.records["element"]
+    nothing = {j: np.outer([-np.inf, np.inf], np.ones(proof.graph.nodes[j].size)) for j in proof.graph.loose}
     for number, region in enumerate(proof.query.regions):
-        box, known = np.stack([region.lower, region.upper]), np.outer([-np.inf, np.inf], np.ones(width))
-        stack = [(proof.roots[number, 0][0], box, np.ones(len(region.cases), bool), known)]
+        box, every = np.stack([region.lower, region.upper]), np.ones(len(region.cases), bool)
+        stack = [(proof.roots[number, 0][0], box, every, nothing)]
         while stack:
             taken, stack = stack[-proof.batch :], stack[: -proof.batch]
             for look in (0, 1):
@@ -138,11 +138,10 @@ def replay_boxes(proof: Proof, _: Any) -> None:
 
 def look_at(proof: Proof, number: int, taken: list[tuple[Any, ...]], full: bool) -> Iterator[tuple[Any, ...]]:
     """The obligations that the records of these leave behind."""
-    graph, query, cases, loose = proof.graph, proof.query, proof.query.regions[number].cases, sorted(proof.graph.loose)
+    graph, query, cases = proof.graph, proof.query, proof.query.regions[number].cases
     numbers, boxes, opened, handed = zip(*taken, strict=True)
     box, still = np.stack(boxes, axis=1), np.array(opened)
-    ends = np.cumsum([graph.nodes[j].size for j in loose])[:-1]
-    known = dict(zip(loose, map(tuple, np.split(np.stack(handed, axis=1), ends, axis=2)), strict=False))
+    known = {j: tuple(np.stack([ends[j] for ends in handed], axis=1)) for j in graph.loose}
     ranges = forward(graph, (box[0], box[1]), known, narrow if full else None)
     still &= ~ranges.empty[:, None]
     left = np.flatnonzero(still.any(axis=0)).tolist()
@@ -164,9 +163,9 @@ def look_at(proof: Proof, number: int, taken: list[tuple[Any, ...]], full: bool)
         _, kind, place, _, at = proof.records[record].item()
         if kind == LEAF:
             k = int(np.argmax(still[b]))
-            best = f"its best row is only known to be at least {bound[b, columns[k]].max():.9g}"
-            raise Invalid(f"region {number}, obligation {numbers[b]}: case {k} is not refuted, {best}")
-        reached = np.concatenate([np.zeros((2, 0)), *([ranges.lower[j][b], ranges.upper[j][b]] for j in loose)], axis=1)
+            what = f"case {k} is not refuted, no row is known to be more than {bound[b, columns[k]].max():.9g}"
+            raise Invalid(f"region {number}, obligation {numbers[b]}: {what}")
+        reached = {j: np.stack([ranges.lower[j][b], ranges.upper[j][b]]) for j in graph.loose}
         for side in range(1 if kind == AGAIN else 2):
             part = box[:, b].copy()
             if kind == INPUT:
@@ -285,19 +284,20 @@ def refute(proof: Proof, ranges: Ranges, number: int, case: int, leaves: list[tu
             end[b, e] = tighter(end[b, e], at)
             start[j][b, 0, e] -= weight
             splits.append((b, j, e, at, weight))
-    box = np.repeat(ranges.box[0], batch, axis=0), np.repeat(ranges.box[1], batch, axis=0)
-    reached = forward(graph, box, known)
+    low, high = np.repeat(ranges.box, batch, axis=1)
+    reached = forward(graph, (low, high), known)
     gain, cost = np.zeros((2, batch))  # sums of at most len(splits) numbers; so are the coefficients of one z
     for b, j, e, at, weight in splits:
         gain[b] += weight * at
         cost[b] += abs(weight) * (abs(at) + size(reached.lower[j][b, e], reached.upper[j][b, e]))
     values = [np.array([leaf[k] for leaf in leaves]) for k in (3, 4)]
     a, c = substitute(graph, reached, start, {place: values[which][:, part] for place, which, part in proof.places})
-    bound = least(box, a, plus(c, (gain - gamma(len(splits)) * cost - TINY)[:, None]))[:, 0]
-    for b, (n, row, *_) in enumerate(leaves):
-        best, strict = -np.inf, False
-        if row != NOTHING:
-            best, strict = np.fmax(bound[b], reached.lower[query.output][b, rows[row]]), query.strict[rows[row]]
-        if not (best > 0 or (strict and best >= 0) or reached.empty[b]):
-            what = f"row {row} is only known to be at least {best:.9g}" if row != NOTHING else "something may be left"
-            raise Invalid(f"region {number}, obligation {n}: case {case} is not refuted, {what}")
+    bound = least(reached.box, a, plus(c, (gain - gamma(len(splits)) * cost - TINY)[:, None]))[:, 0]
+    for b in np.flatnonzero(~reached.empty).tolist():
+        n, row = leaves[b][:2]
+        if row == NOTHING:
+            raise Invalid(f"region {number}, obligation {n}: case {case} is not refuted, something may be left")
+        best = np.fmax(bound[b], reached.lower[query.output][b, rows[row]])
+        if not (best > 0 or (best >= 0 and query.strict[rows[row]])):
+            what = f"case {case} is not refuted, row {row} is only known to be at least {best:.9g}"
+            raise Invalid(f"region {number}, obligation {n}: {what}")

@@ -27,15 +27,10 @@ from holdfast_check.network import Node
 
 Arrays = Sequence[np.ndarray]
 Pair = tuple[np.ndarray, np.ndarray]
+Line = tuple[
+    list[np.ndarray], np.ndarray
+]  # slopes and constant, (B, m): sum_i slopes_i x_i + constant, x_i the arguments
 UNIT_EVIDENCE = ("relu", "leaky_relu", "abs", "product")  # section 4; all others take slopes
-
-
-@dataclass(frozen=True, eq=False)
-class Line:
-    """sum_i slopes_i x_i + constant, x_i the arguments of the function; arrays (B, m)."""
-
-    slopes: tuple[np.ndarray, ...]
-    constant: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -53,8 +48,8 @@ def both(z: arb) -> list[arb]:
     return [z, -z]
 
 
-def turns(*zs: arb) -> list[arb]:
-    return [z + 2 * k * arb.pi() for z in zs for k in range(-17, 18)]  # all in [-100, 100] where |z| < 5
+def turns(z: arb, other: arb) -> list[arb]:
+    return [x + 2 * k * arb.pi() for x in (z, other) for k in range(-17, 18)]  # all in [-100, 100] where |x| < 5
 
 
 def function(node: Node) -> Function:
@@ -81,7 +76,7 @@ def function(node: Node) -> Function:
         # 1 - y^2 = s, so that 2 z = log((1 + y) / (1 - y)) = +-log((1 + d)^2 / s) with d^2 = 1 - s
         "tanh": Function(lambda m, z: m.tanh(z), lambda z: 1 - np.tanh(z) ** 2,
                          lambda s: both(((1 + (1 - s).sqrt()) ** 2 / s).log() / 2) if 0 < s <= 1 else []),
-        "sin": Function(lambda m, z: m.sin(z), np.cos, lambda s: turns(*both(s.acos())) if -1 <= s <= 1 else [],
+        "sin": Function(lambda m, z: m.sin(z), np.cos, lambda s: turns(s.acos(), -s.acos()) if -1 <= s <= 1 else [],
                         domain=lambda a, b: a >= -100 and b <= 100),
         "cos": Function(lambda m, z: m.cos(z), lambda z: -np.sin(z), lambda s: turns(-s.asin(), s.asin() + arb.pi()) if -1 <= s <= 1 else [],
                         domain=lambda a, b: a >= -100 and b <= 100),
@@ -182,4 +177,4 @@ def line(node: Node, sign: np.ndarray, lows: Arrays, highs: Arrays, known: Pair,
     constant = np.where(flat, level, constant)
     cost = sum((4 * UNIT * np.abs(s) * size(low, high) for s, low, high in ends), 0.0)  # u |s| X for each factor
     cost = np.where(flat, 0.0, cost) + gamma(node.size + 4) * np.abs(constant)  # the sum of all a . c
-    return Line(tuple(np.where(flat, 0.0, s) for s in slopes), constant - sign * cost)
+    return [np.where(flat, 0.0, s) for s in slopes], constant - sign * cost

@@ -346,7 +346,7 @@ def aligned(
 def graph_slope(graph, ranges, i, evidence):
     node, known = graph.nodes[i], (ranges.lower[i], ranges.upper[i])
     below = line(node, np.ones((1, node.size)), *ranges.of(node), known, 0.0, evidence[i])
-    return below.slopes[0][0].tolist()
+    return below[0][0][0].tolist()
 
 
 @pytest.mark.parametrize("case", ["matrix", "slopes", "sum"])

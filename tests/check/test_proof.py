@@ -199,7 +199,7 @@ MARGIN = [
         ([(0, ROOT, 0, 0, 0), (0, INPUT, 0, 0, 0), (1, LEAF, 0, 0, 0)], "no root"),
         (
             [(0, ROOT, 0, 0, 0), (0, LEAF, 0, 0, 0)],
-            "region 0, obligation 0: case 0 is not refuted, its best row",
+            "region 0, obligation 0: case 0 is not refuted, no row is known",
         ),
         (
             [

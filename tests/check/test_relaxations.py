@@ -133,7 +133,7 @@ def test_lines_and_ranges_hold(kind, parameters, given):
             assert known[0][0, k] == -np.inf or at_least(value, exact(float(known[0][0, k]))), (left, right, z)
             assert known[1][0, k] == np.inf or at_least(exact(float(known[1][0, k])), value), (left, right, z)
             for line, sign in ((below, 1), (above, -1)):
-                slope, constant = (float(np.broadcast_to(x, low.shape)[0, k]) for x in (line.slopes[0], line.constant))
+                slope, constant = (float(np.broadcast_to(x, low.shape)[0, k]) for x in (line[0][0], line[1]))
                 assert np.isfinite(slope)
                 if np.isfinite(constant):
                     assert at_least(sign * value, sign * (exact(slope) * exact(z) + exact(constant))), (
@@ -161,7 +161,7 @@ def test_ranges_are_tight(kind, parameters):
         slack = 1e-9 + 2e-5 * np.ptp(values)
         assert abs(known[0][0, k] - values.min()) <= slack and abs(known[1][0, k] - values.max()) <= slack
         for line, sign in ((below, 1), (above, -1)):
-            gap = sign * (values - line.slopes[0][0, k] * grid - line.constant[0, k])
+            gap = sign * (values - line[0][0][0, k] * grid - line[1][0, k])
             assert gap.min() >= -1e-12 and (kind == "step" or gap.min() <= slack + 5e-3 * np.ptp(grid))
 
 
@@ -186,9 +186,9 @@ def test_infinite_ranges_say_what_the_image_says():
         known = image(node, [low], [high])
         below, above = lines(node, [low], [high], known, None)
         assert (known[0].item(), known[1].item()) == pytest.approx(expected, abs=1e-8), kind
-        assert not np.isnan([below.constant.item(), above.constant.item()]).any()
+        assert not np.isnan([below[1].item(), above[1].item()]).any()
         if kind in ("sigmoid", "tanh", "clip", "step"):
-            assert (below.slopes[0].item(), below.constant.item()) == pytest.approx((0, expected[0]), abs=1e-8)
+            assert (below[0][0].item(), below[1].item()) == pytest.approx((0, expected[0]), abs=1e-8)
 
 
 @pytest.mark.parametrize("given", [None, 0, 255, 77])
@@ -212,7 +212,7 @@ def test_products(given):
             value = exact(x) * exact(y)
             assert at_least(value, exact(known[0][0, k])) and at_least(exact(known[1][0, k]), value)
             for line, sign in ((below, 1), (above, -1)):
-                a, b, c = (exact(float(v[0, k])) for v in (*line.slopes, line.constant))
+                a, b, c = (exact(float(v[0, k])) for v in (*line[0], line[1]))
                 assert at_least(sign * value, sign * (a * exact(x) + b * exact(y) + c))
 
 
@@ -221,15 +221,15 @@ def test_the_meaning_of_evidence():
     for kind, slope in (("relu", 0.2), ("abs", -0.6), ("leaky_relu", 0.1 + 0.9 * 0.2)):
         node = Node(kind, (0,), 1, parameters=KINDS[kind])
         below, above = lines(node, [low], [high], image(node, [low], [high]), np.array([[51.0]]))
-        assert below.slopes[0].item() == pytest.approx(slope) and -1e-14 < below.constant.item() < 0
-        assert above.slopes[0].item() == pytest.approx({"relu": 0.75, "abs": 0.5, "leaky_relu": 3.1 / 4}[kind])
+        assert below[0][0].item() == pytest.approx(slope) and -1e-14 < below[1].item() < 0
+        assert above[0][0].item() == pytest.approx({"relu": 0.75, "abs": 0.5, "leaky_relu": 3.1 / 4}[kind])
     node, given = Node("tanh", (0,), 2), np.array([[0.5, 0.25]])
     known = image(node, [low], [high])
     below, above = lines(node, [low], [high], known, given)
-    assert above.slopes[0].tolist() == below.slopes[0].tolist() == given.tolist()
-    assert above.constant[0, 0] == pytest.approx(np.tanh(z := np.arctanh(0.5**0.5)) - 0.5 * z)
+    assert above[0][0].tolist() == below[0][0].tolist() == given.tolist()
+    assert above[1][0, 0] == pytest.approx(np.tanh(z := np.arctanh(0.5**0.5)) - 0.5 * z)
     asked = line(node, np.array([[1.0, -1.0]]), [low], [high], known, 0.0, given)
-    assert asked.constant.tolist() == [[below.constant[0, 0], above.constant[0, 1]]]
+    assert asked[1].tolist() == [[below[1][0, 0], above[1][0, 1]]]
 
 
 @pytest.mark.parametrize("kind", ["relu", "tanh", "product"])
@@ -241,12 +241,12 @@ def test_noise_and_rounding_are_charged(kind):
     known = image(node, *ends)
     for sign in (np.ones((1, 1)), -np.ones((1, 1))):
         real, noisy = (line(node, sign, *ends, known, noise, None) for noise in (0.0, 1e-3))
-        assert 1e-3 <= (sign * (real.constant - noisy.constant)).item() <= 1.00001e-3
+        assert 1e-3 <= (sign * (real[1] - noisy[1])).item() <= 1.00001e-3
         level = 5.0 * sign
         flat = line(node, sign, *ends, (level, level), 1e-3, None)
-        assert flat.slopes[0].item() == 0 and 0 < (sign * (level - flat.constant)).item() < 1e-13
+        assert flat[0][0].item() == 0 and 0 < (sign * (level - flat[1])).item() < 1e-13
     node, ends = Node("relu", (0,), 1), ([np.ones((1, 1))], [np.full((1, 1), 1.5)])
-    assert line(node, np.ones((1, 1)), *ends, image(node, *ends), 0.0, None).constant.item() <= -4 * 2.0**-53 * 1.5
+    assert line(node, np.ones((1, 1)), *ends, image(node, *ends), 0.0, None)[1].item() <= -4 * 2.0**-53 * 1.5
 
 
 def test_functions_that_are_refused():
