@@ -167,7 +167,8 @@ def line(node: Node, sign: np.ndarray, lows: Arrays, highs: Arrays, known: Pair,
         v = np.where(sign > 0, w, 1 - w)  # the weight of the upper end of y; w that of x
         slopes = [(1 - v) * lows[1] + v * highs[1], (1 - w) * lows[0] + w * highs[0]]
     else:
-        slopes = [chosen(node, *np.broadcast_arrays(sign, lows[0], highs[0]), given)]
+        side, low, high = np.broadcast_arrays(sign, lows[0], highs[0])
+        slopes = [chosen(node, side, low, high, given)]
     slopes = [np.where(np.isfinite(s), s, 0.0) for s in slopes]
     constant = extremum(node, sign, lows, highs, slopes) - sign * noise * (1 + 2.0**-20)
     level = np.where(sign > 0, *known)

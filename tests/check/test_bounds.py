@@ -402,3 +402,11 @@ def test_networks_that_share_inputs():
     graph = graph_of(nodes, 2, False, lambda: None)
     a, c = substitute(graph, forward(graph, box, {}), {0: np.array([[[1.0, 2.0]]]), 1: np.array([[[0.1, -5.0]]])})
     assert a.tolist() == [[[1.1, -3.0]]] and -1e-14 < c.item() < -1e-16
+
+
+def test_values_that_nothing_needs_are_passed_over():
+    copy = Gather(sizes=(2,), index=np.arange(2), exact=True)
+    nodes = (Node("input", (), 2, rounds=False), Node("exp", (0,), 2), Node("linear", (0,), 2, linear=copy))
+    graph, box = graph_of(nodes, 2, False, lambda: None), (np.zeros((1, 2)), np.ones((1, 2)))
+    a, c = substitute(graph, forward(graph, box, {}), {2: np.array([[[1.0, -2.0]]])})
+    assert a.tolist() == [[[1.0, -2.0]]] and -1e-14 < c.item() <= 0

@@ -280,7 +280,7 @@ def test_contraction_keeps_every_counterexample():
 
 def test_cuts_outside_of_the_box_still_cover_it():
     nodes = [Node("input", (), 2, rounds=False), dense(0, [[1.0, 0.0]], [0.0], False)]
-    leaves = [(1, LEAF, 0, 0, 0), (2, LEAF, 0, 0, 0)]
+    leaves = [(1, LEAF, 0, 1, 0), (2, LEAF, 0, 0, 0)]
     for at in (-5.0, 5.0, 1e300):
         records = [(0, ROOT, 0, 0, 0), (0, INPUT, 0, 1, at), *leaves]
         assert prove(query(nodes, region([0.5, 0], [1, 0], (0,))), certificate(records))
@@ -317,7 +317,7 @@ def test_splits_of_neurons_need_their_multipliers():
     assert prove(w_query(), certificate(SPLIT, "neurons", TABLE, [chunk([-1, 1], [0, 0])])).leaves == 2
     assert prove(w_query(), certificate(SPLIT, "neurons", TABLE, [chunk([-1], [0]), chunk([1], [0])]))  # two chunks
     for multipliers in ([0, 1], [-1, 0], [-0.5, 1]):
-        with pytest.raises(Invalid, match="obligation [12]: case 0 is not refuted, row 0 is only known"):
+        with pytest.raises(Invalid, match=r"obligation [12]: case 0 is not refuted, row 0 is only known"):
             prove(w_query(), certificate(SPLIT, "neurons", TABLE, [chunk(multipliers, [0, 0])]))
     for multipliers in ([1, 1], [-1, -1], [np.nan, 1], [-1, np.inf]):
         with pytest.raises(Invalid, match="wrong sign"):

@@ -132,8 +132,8 @@ def test_lines_and_ranges_hold(kind, parameters, given):
             value = function(kind, parameters, z)
             assert known[0][0, k] == -np.inf or at_least(value, exact(float(known[0][0, k]))), (left, right, z)
             assert known[1][0, k] == np.inf or at_least(exact(float(known[1][0, k])), value), (left, right, z)
-            for line, sign in ((below, 1), (above, -1)):
-                slope, constant = (float(np.broadcast_to(x, low.shape)[0, k]) for x in (line[0][0], line[1]))
+            for found, sign in ((below, 1), (above, -1)):
+                slope, constant = (float(np.broadcast_to(x, low.shape)[0, k]) for x in (found[0][0], found[1]))
                 assert np.isfinite(slope)
                 if np.isfinite(constant):
                     assert at_least(sign * value, sign * (exact(slope) * exact(z) + exact(constant))), (
@@ -160,8 +160,8 @@ def test_ranges_are_tight(kind, parameters):
         values = np.array([float(function(kind, parameters, float(z)).mid()) for z in grid])
         slack = 1e-9 + 2e-5 * np.ptp(values)
         assert abs(known[0][0, k] - values.min()) <= slack and abs(known[1][0, k] - values.max()) <= slack
-        for line, sign in ((below, 1), (above, -1)):
-            gap = sign * (values - line[0][0][0, k] * grid - line[1][0, k])
+        for found, sign in ((below, 1), (above, -1)):
+            gap = sign * (values - found[0][0][0, k] * grid - found[1][0, k])
             assert gap.min() >= -1e-12 and (kind == "step" or gap.min() <= slack + 5e-3 * np.ptp(grid))
 
 
@@ -211,8 +211,8 @@ def test_products(given):
             )
             value = exact(x) * exact(y)
             assert at_least(value, exact(known[0][0, k])) and at_least(exact(known[1][0, k]), value)
-            for line, sign in ((below, 1), (above, -1)):
-                a, b, c = (exact(float(v[0, k])) for v in (*line[0], line[1]))
+            for found, sign in ((below, 1), (above, -1)):
+                a, b, c = (exact(float(v[0, k])) for v in (*found[0], found[1]))
                 assert at_least(sign * value, sign * (a * exact(x) + b * exact(y) + c))
 
 
