@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from holdfast_check.arithmetic import TINY, UNIT, dot, gamma, outward, plus, size
-from holdfast_check.linear import Linear
+from holdfast_check.linear import Dense, Linear
 from holdfast_check.network import Node
 from holdfast_check.relaxations import Line, Pair, bent, image, line
 
@@ -50,6 +50,7 @@ class Ranges:
     empty: np.ndarray
     cost: dict[int, np.ndarray] = field(default_factory=dict)  # of linear nodes
     noise: dict[int, np.ndarray] = field(default_factory=dict)  # of functions that round in float32
+    sums: dict[int, tuple[int, np.ndarray]] = field(default_factory=dict)  # in float32: products summed, and their sizes
     lines: dict[int, tuple[Line, Line]] = field(default_factory=dict)  # below and above, without evidence
 
     def of(self, node: Node) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -67,9 +68,10 @@ def graph_of(nodes: tuple[Node, ...], inputs: int, float32: bool, tick: Callable
     return Graph(nodes, inputs, float32, frozenset(loose), tick)
 
 
-def float32_noise(node: Node, total: np.ndarray) -> np.ndarray:
-    """Section 8: what a float32 execution of the node adds; `total` is the sum of all |terms|, or the size of the value."""
-    unit, least, k = 2.0**-24, 2.0**-126, node.linear.terms + 2 if node.linear else 1
+def float32_noise(node: Node, total: np.ndarray, count: int = -1) -> np.ndarray:
+    """Section 8: what a float32 execution of the node adds; `total` is the sum of all |terms|, of `count` products, or the
+    size of the value."""
+    unit, least, k = 2.0**-24, 2.0**-126, count + 2
     relative = (k * unit / (1 - k * unit) if k * unit < 0.5 else np.inf) if node.linear else 2 * unit
     noise = relative * total + 2 * k * least
     if not (node.linear or node.kind in ("product", "leaky_relu")):
@@ -85,7 +87,14 @@ def linear_range(node: Node, linear: Linear, ranges: Ranges, i: int, noisy: bool
     total, doubt = linear.magnitude(sizes) + np.abs(bias), np.zeros(node.size)  # sum |W| X + |b|
     if linear.doubt is not None:
         doubt = 2 * linear.doubt.magnitude(sizes) + (0.0 if linear.doubt.bias is None else 2 * linear.doubt.bias)
-    noise = float32_noise(node, total * (1 + gamma(linear.terms + 4)) + doubt) if noisy and node.rounds else 0.0
+    noise, count, whole = np.zeros(1), linear.terms, total
+    if noisy:
+        if not isinstance(linear, Dense):  # it may be computed in one sum with the linear nodes that it reads
+            fused = [ranges.sums.get(j, (0, x)) for j, x in zip(node.inputs, sizes, strict=True)]
+            count = linear.terms + max(k for k, _ in fused)
+            whole = linear.magnitude([x for _, x in fused]) + np.abs(bias)
+        ranges.sums[i] = count, whole * (1 + gamma(linear.terms + 4)) + doubt
+        noise = float32_noise(node, ranges.sums[i][1], count) if node.rounds else noise
     cost = (
         gamma(linear.back) * total + gamma(node.size + 4) * np.abs(bias) + doubt + noise
     )  # a . bias: node.size products
@@ -184,10 +193,7 @@ def narrow(graph: Graph, ranges: Ranges, i: int) -> None:
     """Narrows, in place, the pre-activations of the function of node i where it is not linear, by carrying z and -z back."""
     node = graph.nodes[i]
     wanted = bent(node, *ranges.of(node))
-    order, count = (
-        np.argsort(~wanted, axis=1, kind="stable"),
-        int(wanted.sum(axis=1).max(initial=0)),
-    )  # those wanted first
+    order, count = np.argsort(~wanted, axis=1, kind="stable"), int(wanted.sum(axis=1).max(initial=0))  # those wanted first
     for j in sorted(graph.loose.intersection(node.inputs)):
         step = max(1, ROOM // (2 * len(wanted) * max(n.size for n in graph.nodes[: j + 1])))
         for first in range(0, count, step):
@@ -196,6 +202,7 @@ def narrow(graph: Graph, ranges: Ranges, i: int) -> None:
             np.put_along_axis(unit, part[:, :, None], 1.0, axis=2)
             a, c = substitute(graph, ranges, {j: np.concatenate([unit, -unit], axis=1)})
             below, above = np.split(least(ranges.box, a, c), 2, axis=1)
+            filling = ~np.take_along_axis(wanted, part, axis=1)  # the ranges of a box do not depend on its batch
             for ends, better, found in ((ranges.lower[j], np.fmax, below), (ranges.upper[j], np.fmin, -above)):
-                tighter = better(np.take_along_axis(ends, part, axis=1), found)  # what is no number is ignored
+                tighter = better(np.take_along_axis(ends, part, axis=1), np.where(filling, np.nan, found))  # nan: ignored
                 np.put_along_axis(ends, part, tighter, axis=1)

@@ -143,6 +143,8 @@ def chosen(node: Node, sign: np.ndarray, low: np.ndarray, high: np.ndarray, give
     if s_shaped:  # symmetric about a point: below on [l, u] is above on [-u, -l]
         low, high = np.where(sign > 0, -high, low), np.where(sign > 0, -low, high)
     middle = 0.5 * low + 0.5 * high
+    if f.breaks:
+        middle = middle - 2.0**-30 * (high - low)  # ties go left
     chord, tangent = (value(high) - value(low)) / (high - low), slope(middle)
     if s_shaped:
         t, end = np.zeros(low.shape), np.maximum(high, 0.0)

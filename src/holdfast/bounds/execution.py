@@ -14,7 +14,7 @@ from holdfast.graph import Model
 Array = Any
 EXACT_UNARY = frozenset({"relu", "abs", "clip", "heaviside"})  # a floating-point execution does not round here
 _LARGEST_EXECUTED = 3.4e38  # beyond it a float32 execution may overflow: infinities and NaN follow
-FUSIBLE = frozenset({"scale", "add", "reduce_sum"})  # executions may compute them together with the sums they read
+FUSIBLE = frozenset({"scale", "add"})  # executions may compute them together with the sums they read
 LIBRARY_UNITS = 64.0  # float32 library functions: relative error in units of roundoff that float32 semantics allows
 LIBRARY_ABSOLUTE = 2.0**-20  # ... and absolute error (rational approximations saturate)
 

@@ -18,6 +18,9 @@ from holdfast.rigor import Arithmetic, round_down, round_up
 from holdfast.rigor.functions import clean, pin
 
 
+_TIE = 2.0**-29
+
+
 def _unflushed(xp: Any, upper: Array, arithmetic: Arithmetic) -> Array:
     """An upper bound that stays one where the value itself is flushed to zero."""
     return xp.where(abs(upper) < arithmetic.tiny, 2 * arithmetic.tiny, upper)
@@ -57,7 +60,8 @@ def _kinked(
     at_left, at_right = xp.full_like(lower, left), xp.full_like(lower, right)
     piece = xp.where(lower >= 0, at_right, at_left)
     if slopes is None:
-        free = xp.where(upper > -lower, at_right, at_left)
+        # ties (frequent on symmetric boxes) must not be decided by rounding: what follows from them differs
+        free = xp.where(upper + lower > _TIE * (upper - lower), at_right, at_left)
     else:
         free = xp.clip(left + (right - left) * slopes[0], left, right)
     slope = xp.where(crossing, free, piece)

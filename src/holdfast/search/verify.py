@@ -67,7 +67,8 @@ def verify(
         for model in given.models.values():
             check_executable(model)
     if chosen == "real":  # merging layers changes where an execution rounds, but not the function over the reals
-        once = {id(model): simplify(model).model for model in given.models.values()}
+        merge = certificate is None
+        once = {id(model): simplify(model, multiply=merge).model for model in given.models.values()}
         plain = {name: once[id(model)] for name, model in given.models.items()}
         query = bind(prop, plain) if len(plain) > 1 else bind(prop, next(iter(plain.values())))
     execution = FLOAT32 if chosen == "float32" else None

@@ -13,7 +13,7 @@ from typing import Any
 from holdfast.graph import Model
 from holdfast.operators import INPUT
 from holdfast.rigor.accurate import Ball
-from holdfast.transforms.affine_rules import AFFINE_RULES
+from holdfast.transforms.affine_rules import AFFINE_RULES, dense_of_dense
 from holdfast.transforms.compose import live_nodes
 from holdfast.transforms.rewriting import Draft, Step
 from holdfast.transforms.structural_rules import STRUCTURAL_RULES
@@ -37,12 +37,16 @@ class Simplified:
         return tuple(inputs)
 
 
-def simplify(model: Model) -> Simplified:
-    """The same function over the reals, with the inputs and outputs of ``model`` and shared constants where possible."""
+def simplify(model: Model, *, multiply: bool = True) -> Simplified:
+    """The same function over the reals, with the inputs and outputs of ``model`` and shared constants where possible.
+
+    ``multiply``: whether matrices that follow each other become one. Intervals of what they give are tighter then than
+    those of the layers as they are, which is no good where another program is to find the same ones.
+    """
     current = model
     origin: tuple[int | None, ...] = tuple(range(len(model.graph)))
     for _ in range(_SWEEPS):
-        swept, sources = _sweep(current)
+        swept, sources = _sweep(current, multiply)
         origin = tuple(None if i is None else origin[i] for i in sources)
         settled = swept.graph == current.graph
         current = swept
@@ -51,10 +55,10 @@ def simplify(model: Model) -> Simplified:
     return Simplified(current, origin)
 
 
-def _sweep(model: Model) -> tuple[Model, tuple[int | None, ...]]:
+def _sweep(model: Model, multiply: bool) -> tuple[Model, tuple[int | None, ...]]:
     graph = model.graph
     live = live_nodes(graph)
-    draft = Draft((*STRUCTURAL_RULES, *AFFINE_RULES))
+    draft = Draft((*STRUCTURAL_RULES, *(rule for rule in AFFINE_RULES if multiply or rule is not dense_of_dense)))
     balls = {key: Ball(value, model.radii.get(key)) for key, value in model.parameters.items()}
     placed: dict[int, int] = {}
     for position, node in enumerate(graph.nodes):
