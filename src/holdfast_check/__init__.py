@@ -6,3 +6,7 @@ conclusions. The checker computes every bound again, in outward arithmetic, and 
 In the order of the data: `container` (the file), `property` and `network` (what is claimed about what), `query` (both joined),
 `arithmetic`, `relaxations`, `bounds` (the mathematics), `proof` (the claim "unsat") and `witness` (the claim "sat").
 """
+
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # many small products: threads compete; read when numpy is loaded

@@ -26,7 +26,7 @@ from holdfast_check.network import Node
 from holdfast_check.relaxations import Line, Pair, bent, image, line
 
 Values = Mapping[int, np.ndarray]  # by node
-ROOM = 2**18  # numbers in one array of coefficients
+ROOM = 2**16  # numbers in one array of coefficients
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,7 @@ class Ranges:
     empty: np.ndarray
     cost: dict[int, np.ndarray] = field(default_factory=dict)  # of linear nodes
     noise: dict[int, np.ndarray] = field(default_factory=dict)  # of functions that round in float32
-    sums: dict[int, tuple[int, np.ndarray]] = field(default_factory=dict)  # in float32: products summed, and their sizes
+    sums: dict[int, tuple[int, np.ndarray]] = field(default_factory=dict)  # float32: products summed, their sizes
     lines: dict[int, tuple[Line, Line]] = field(default_factory=dict)  # below and above, without evidence
 
     def of(self, node: Node) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -95,9 +95,8 @@ def linear_range(node: Node, linear: Linear, ranges: Ranges, i: int, noisy: bool
             whole = linear.magnitude([x for _, x in fused]) + np.abs(bias)
         ranges.sums[i] = count, whole * (1 + gamma(linear.terms + 4)) + doubt
         noise = float32_noise(node, ranges.sums[i][1], count) if node.rounds else noise
-    cost = (
-        gamma(linear.back) * total + gamma(node.size + 4) * np.abs(bias) + doubt + noise
-    )  # a . bias: node.size products
+    # a . bias: node.size products
+    cost = gamma(linear.back) * total + gamma(node.size + 4) * np.abs(bias) + doubt + noise
     ranges.cost[i] = np.where(np.isnan(cost), np.inf, cost * (1 + 2.0**-20))
     if linear.exact and linear.doubt is None and linear.bias is None and not np.any(noise):  # numbers moved or negated
         ends = linear.apply(lows), linear.apply(highs)
@@ -175,7 +174,9 @@ def substitute(graph: Graph, ranges: Ranges, start: Values, evidence: Values | N
             below, above = lines(node, ranges, i, evidence.get(i) if evidence else None, rows)
             positive, negative = np.maximum(rows, 0.0), np.minimum(rows, 0.0)  # one of the two is zero
             gain = dot(positive, below[1]) + dot(negative, above[1])
-            carried = [positive * s[:, None] + negative * t[:, None] for s, t in zip(below[0], above[0], strict=True)]
+            carried = [positive * s[:, None] for s in below[0]]
+            for new, t in zip(carried, above[0], strict=True):
+                new += negative * t[:, None]
         for j, new in zip(node.inputs, carried, strict=True):
             gain = gain - TINY * (1 + 2 * size(ranges.lower[j], ranges.upper[j]).sum(axis=1))[:, None]
             pending[j] = add(pending[j], new, j) if j in pending else new
@@ -193,7 +194,8 @@ def narrow(graph: Graph, ranges: Ranges, i: int) -> None:
     """Narrows, in place, the pre-activations of the function of node i where it is not linear, by carrying z and -z back."""
     node = graph.nodes[i]
     wanted = bent(node, *ranges.of(node))
-    order, count = np.argsort(~wanted, axis=1, kind="stable"), int(wanted.sum(axis=1).max(initial=0))  # those wanted first
+    # those wanted first
+    order, count = np.argsort(~wanted, axis=1, kind="stable"), int(wanted.sum(axis=1).max(initial=0))
     for j in sorted(graph.loose.intersection(node.inputs)):
         step = max(1, ROOM // (2 * len(wanted) * max(n.size for n in graph.nodes[: j + 1])))
         for first in range(0, count, step):
@@ -204,5 +206,6 @@ def narrow(graph: Graph, ranges: Ranges, i: int) -> None:
             below, above = np.split(least(ranges.box, a, c), 2, axis=1)
             filling = ~np.take_along_axis(wanted, part, axis=1)  # the ranges of a box do not depend on its batch
             for ends, better, found in ((ranges.lower[j], np.fmax, below), (ranges.upper[j], np.fmin, -above)):
-                tighter = better(np.take_along_axis(ends, part, axis=1), np.where(filling, np.nan, found))  # nan: ignored
+                found = np.where(filling, np.nan, found)  # what is no number is ignored
+                tighter = better(np.take_along_axis(ends, part, axis=1), found)
                 np.put_along_axis(ends, part, tighter, axis=1)

@@ -21,7 +21,7 @@ from onnx.reference import ReferenceEvaluator
 from holdfast_check.arithmetic import Unreadable
 from holdfast_check.linear import Dense, Gather, Linear, Sum
 
-EXACT = {"relu", "abs", "clip", "step"}  # functions that do not round in float32 (section 8)
+EXACT = {"relu", "abs", "clip"}  # functions that do not round in float32 (section 8)
 IGNORED = {"ratio", "seed", "momentum", "storage_order"}  # attributes of training, and of outputs that are not read
 HARMLESS: dict[str, Any] = {"spatial": 1, "ceil_mode": 0, "training_mode": 0, "is_test": 1, "broadcast": 1, "transA": 0}
 HARMLESS |= {"alpha": 1, "beta": 1, "noop_with_empty_axes": 0, "auto_pad": b"NOTSET"}  # they say what is assumed here
@@ -31,7 +31,7 @@ HARMLESS |= {"alpha": 1, "beta": 1, "noop_with_empty_axes": 0, "auto_pad": b"NOT
 class Node:
     """One step of the computation; its value is a vector of `size` numbers."""
 
-    kind: str  # "input", "linear", "product", or a function of one variable; "step" is the sign: -1, 0 or 1
+    kind: str  # "input", "linear", "product", or a function of one variable
     inputs: tuple[int, ...]
     size: int
     linear: Linear | None = None
@@ -43,10 +43,9 @@ class Node:
     shape: tuple[int, ...] = ()  # of the ONNX tensor
 
 
-def demand(condition: Any, reason: str, value: Any = None) -> Any:
+def demand(condition: Any, reason: str) -> None:
     if not condition:
         raise Unreadable(reason)
-    return value
 
 
 def constant(value: Any) -> np.ndarray:
@@ -70,13 +69,16 @@ def reference(opsets: Any, node: onnx.NodeProto) -> Callable[..., Any]:
     return lambda *arrays: run(None, dict(zip(names, arrays, strict=True)))
 
 
+def flat(a: np.ndarray) -> np.ndarray:
+    return a.reshape(len(a), -1)
+
+
 MOVES = """Constant ConstantOfShape Shape Identity Flatten Reshape Transpose Squeeze Unsqueeze Expand Concat Split Slice
     Gather Pad"""
 FUNCTIONS = {name: name.lower() for name in ("Relu", "Abs", "Sigmoid", "Tanh", "Exp", "Log", "Sqrt", "Sin", "Cos")}
-FUNCTIONS |= {"Reciprocal": "reciprocal", "Softplus": "softplus", "Sign": "step"}
+FUNCTIONS |= {"Reciprocal": "reciprocal", "Softplus": "softplus"}
 OPERATORS: dict[str, Callable[..., Any]] = {
     "Dropout": lambda r, x, ratio=None: x,
-    "Cast": lambda r, x: demand(r.take("to") == r.widest, "only widening casts are supported", x),
     "Add": lambda r, a, b: r.combined([a, b], [1.0, 1.0]),
     "Sub": lambda r, a, b: r.combined([a, b], [1.0, -1.0]),
     "Sum": lambda r, *xs: r.combined(xs, [1.0] * len(xs)),
@@ -89,7 +91,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "LeakyRelu": lambda r, x: r.function("leaky_relu", x, float(r.take("alpha", default=np.float32(0.01)))),
     "Clip": lambda r, x, *_: r.function("clip", x, *(float(np.ravel(r.take(*s))[0]) for s in (("min", 1), ("max", 2)))),
     "MatMul": lambda r, a, b: r.dense(a, b.T) if isinstance(a, Node) else r.turned(r.dense(r.turned(b), a)),
-    "Gemm": lambda r, a, b, c=None: r.dense(r.rows(a), b if r.take("transB") else b.T, c),
+    "Gemm": lambda r, a, b, c=None: r.dense(r.move(flat, a), b if r.take("transB") else b.T, c),
     "Conv": lambda r, x, w, b=None: r.convolved(x, real(w), r.take("group", default=1), b),
     "AveragePool": lambda r, x: r.averaged(x, r.take("kernel_shape")),
     "MaxPool": lambda r, x: r.pooled(x, r.take("kernel_shape")),
@@ -107,7 +109,6 @@ class Reader:
     nodes: list[Node]
     opsets: Any = ()
     opset: int = 0
-    widest: int = onnx.TensorProto.FLOAT  # type of variables
     values: dict[str, Any] = field(default_factory=dict)  # by name: arrays, and nodes
     inputs: dict[str, Node] = field(default_factory=dict)
     outputs: list[Node] = field(default_factory=list)
@@ -161,9 +162,6 @@ class Reader:
     def turned(self, x: Node) -> Node:
         return self.move(lambda a: np.swapaxes(a, -1, -2), x)
 
-    def rows(self, x: Node) -> Node:
-        return self.move(lambda a: a.reshape(len(a), -1), x)
-
     def dense(self, x: Node, matrix: Any, bias: Any = None) -> Node:
         """The last axis of x times a matrix (m, k), plus a bias that is broadcast to the result."""
         m, k = real(matrix).shape
@@ -180,6 +178,10 @@ class Reader:
         pairs = [(x, np.broadcast_to(f, shape).ravel()) for x, f in zip(xs, factors, strict=True)]
         bias = [np.broadcast_to(real(x), shape).ravel() * f for x, f in pairs if not isinstance(x, Node)]
         weights = real(np.array([f for x, f in pairs if isinstance(x, Node)]))
+        x, plain = xs[0], len(bias) == len(weights) == 1 and rounds and not near and bool(np.all(weights == 1))
+        if plain and isinstance(x, Node) and isinstance(x.linear, Dense) and x.linear.bias is None and x.shape == shape:
+            joined = replace(x.linear, bias=bias[0])  # a product and a bias are one sum, in whatever order
+            return self.append("linear", [self.nodes[x.inputs[0]]], shape, linear=joined)
         demand(len(bias) <= 1 <= len(weights), "it computes on constants")
         doubt = Sum(weights=np.abs(weights) * 2.0**-50 + 2.0**-1000) if near else None
         exact = len(weights) == 1 and not near and bool(np.all(np.abs(weights) == 1))
@@ -276,7 +278,9 @@ class Reader:
         for name, value in self.attributes.items():
             fine = name in self.used | IGNORED or value == HARMLESS.get(name, ...)
             demand(fine, f"the attribute {name} of {kind} is not supported")
-        demand(len(node.output) == 1 or kind == "Dropout", "its further outputs are not supported")  # of training, mostly
+        demand(
+            len(node.output) == 1 or kind == "Dropout", "its further outputs are not supported"
+        )  # of training, mostly
         return [result]
 
 
@@ -302,8 +306,6 @@ def read_graph(reader: Reader, model: onnx.ModelProto, start: int) -> None:
         demand(proto.data_location == 0 and not proto.external_data, "a constant is kept in another file")
         values[proto.name] = constant(onnx.numpy_helper.to_array(proto))
     free = [info for info in graph.input if info.name not in values]
-    casts = [a.i for node in graph.node if node.op_type == "Cast" for a in node.attribute]
-    reader.widest = max(casts + [info.type.tensor_type.elem_type for info in free])  # 1: float32, 11: float64
     for info in free:
         reader.here, kind = info.name, info.type.tensor_type
         shape = [d.dim_value for d in kind.shape.dim]

@@ -71,9 +71,8 @@ def terms(words: Any, names: dict[str, int], factor: Fraction) -> list[tuple[int
         return [(names[words], factor)] if words in names else [(None, factor * number(words))]
     operator, *parts = words
     if operator == "*":
-        a, b = sorted(
-            (terms(part, names, Fraction(1)) for part in parts), key=lambda sums: {v for v, _ in sums} == {None}
-        )
+        factors = [terms(part, names, Fraction(1)) for part in parts]
+        a, b = sorted(factors, key=lambda sums: {v for v, _ in sums} == {None})
         if {v for v, _ in b} != {None}:
             raise Unreadable("the property has a row that is not linear")
         return [(v, factor * w * x) for v, w in a for _, x in b]
@@ -140,7 +139,7 @@ def regions(conjunctions: list[Conjunction], inputs: int) -> tuple[tuple[Row, ..
 
 
 def read_property(data: bytes) -> Property:
-    found = re.findall(r"[()]|[^\s()[\]]+(?:\s*\[[\d\s,]*\])?|\S", re.sub(r";[^\n]*", "", data.decode()))
+    found = re.findall(r"[()]|[^\s()[\]]+(?:\s*\[[\d\s,]*\])?|\S", re.sub(r";[^\r\n]*", "", data.decode()))
     words = iter(["".join(word.split()) for word in found] + [")"])  # NAME [i, j] is one word NAME[i,j]
     names: dict[str, int] = {}
     networks: list[Declared] = []

@@ -27,7 +27,6 @@ class Query:
     strict: np.ndarray
     regions: tuple[Region, ...]
     names: tuple[tuple[str, int], ...]  # input tensors as a witness names them, and their sizes
-    obstacle: str = ""  # why float32 executions cannot be covered: networks with such a reason are not read
 
 
 def enclosed(q: Fraction) -> tuple[float, float]:
@@ -67,5 +66,5 @@ def join(prop: Property, files: Mapping[str, bytes]) -> Query:
     gather = Gather(sizes=sizes, index=index, exact=True)
     nodes.append(Node("linear", tuple(sources), len(used), linear=gather, rounds=False))
     nodes.append(Node("linear", (len(nodes) - 1,), len(prop.rows), linear=margins, rounds=False))
-    strict = np.array([strict for _, _, strict in prop.rows], dtype=bool)
-    return Query(tuple(nodes), len(nodes) - 1, prop.inputs, strict, prop.regions, tuple(names))
+    strict = [strict for _, _, strict in prop.rows]
+    return Query(tuple(nodes), len(nodes) - 1, prop.inputs, np.array(strict, bool), prop.regions, tuple(names))

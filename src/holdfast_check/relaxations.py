@@ -9,7 +9,7 @@ are the same extremum with s = 0. Where it lies:
 - pieces of lines (relu, abs, clip, ...): at an end of the interval or at a break between two pieces.
 - product x y - a x - b y: linear in x and in y, so that the extremum over a box is at one of its four corners.
 
-`sign` says which side is asked for: 1 what is below f, -1 what is above. `step` is the sign of z: -1, 0 or 1.
+`sign` says which side is asked for: 1 what is below f, -1 what is above.
 """
 
 from __future__ import annotations
@@ -27,9 +27,8 @@ from holdfast_check.network import Node
 
 Arrays = Sequence[np.ndarray]
 Pair = tuple[np.ndarray, np.ndarray]
-Line = tuple[
-    list[np.ndarray], np.ndarray
-]  # slopes and constant, (B, m): sum_i slopes_i x_i + constant, x_i the arguments
+# slopes and constant, (B, m): sum_i slopes_i x_i + constant, x_i the arguments
+Line = tuple[list[np.ndarray], np.ndarray]
 UNIT_EVIDENCE = ("relu", "leaky_relu", "abs", "product")  # section 4; all others take slopes
 
 
@@ -61,7 +60,6 @@ def function(node: Node) -> Function:
         "leaky_relu": Function(lambda m, z: m.where(z > 0, z, p[0] * z), lambda z: np.where(z > 0, 1.0, p[0]), breaks=zero),
         "abs": Function(lambda m, z: m.abs(z), lambda z: np.where(z > 0, 1.0, -1.0), breaks=zero),
         "clip": Function(lambda m, z: m.clip(z, *p), lambda z: np.where((z > p[0]) & (z < p[1]), 1.0, 0.0), breaks=p),
-        "step": Function(lambda m, z: m.sign(z), lambda z: 0.0 * z, breaks=zero),
         "exp": Function(lambda m, z: m.exp(z), np.exp, lambda s: [s.log()] if s > 0 else []),
         "log": Function(lambda m, z: m.log(z), lambda z: 1 / z, lambda s: [1 / s] if s > 0 else []),
         "sqrt": Function(lambda m, z: m.sqrt(z), lambda z: 0.5 / np.sqrt(z), lambda s: [1 / (4 * s * s)] if s > 0 else []),
@@ -109,8 +107,6 @@ def extremum(node: Node, sign: np.ndarray, lows: Arrays, highs: Arrays, slopes: 
             return sign * np.array([least_gap(f, *one) for one in each], dtype=float).reshape(low.shape)
         places = np.array([low, high, *(np.clip(b, low, high) for b in f.breaks)])
         values = f.value(np, places)
-        if node.kind == "step":
-            values[2] = np.where(sign > 0, values[0], values[1])  # what it comes close to at 0
         terms, more = np.where(slope == 0, 0.0, slope * places), np.zeros(1)
     errors = gamma(5) * (np.abs(values) + np.abs(terms) + np.abs(more)) + TINY  # three products and two sums
     if node.kind not in ("product", "leaky_relu"):

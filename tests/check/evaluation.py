@@ -24,7 +24,6 @@ FUNCTIONS = {
     "cos": np.cos,
     "reciprocal": lambda z: 1 / z,
     "softplus": lambda z: np.logaddexp(0, z),
-    "step": np.sign,
     "square": np.square,
 }
 
@@ -171,7 +170,6 @@ CASES_OF_FUNCTIONS = {
     "relu": ("Relu", {}, FUNCTIONS["relu"]),
     "abs": ("Abs", {}, np.abs),
     "leaky": ("LeakyRelu", {"alpha": 0.25}, lambda z: np.where(z > 0, z, 0.25 * z)),
-    "sign": ("Sign", {}, np.sign),
     "sigmoid": ("Sigmoid", {}, FUNCTIONS["sigmoid"]),
     "tanh": ("Tanh", {}, np.tanh),
     "exp": ("Exp", {}, np.exp),

@@ -36,9 +36,7 @@ def region(lower, upper, *cases):
 
 def query(nodes, *regions, strict=None, inputs=2):
     strict = np.zeros(nodes[-1].size, bool) if strict is None else np.array(strict)
-    return SimpleNamespace(
-        nodes=tuple(nodes), output=len(nodes) - 1, inputs=inputs, strict=strict, regions=regions, obstacle=""
-    )
+    return SimpleNamespace(nodes=tuple(nodes), output=len(nodes) - 1, inputs=inputs, strict=strict, regions=regions)
 
 
 def certificate(records, mode="boxes", table=(), leaves=(), ranges=(), semantics="real"):

@@ -12,7 +12,7 @@ from holdfast_check.network import Node
 from holdfast_check.relaxations import bent, image, line
 
 KINDS = {
-    "relu": (), "abs": (), "leaky_relu": (0.1,), "clip": (-1.0, 2.0), "step": (), "sigmoid": (), "tanh": (), "exp": (), "log": (), "sqrt": (),
+    "relu": (), "abs": (), "leaky_relu": (0.1,), "clip": (-1.0, 2.0), "sigmoid": (), "tanh": (), "exp": (), "log": (), "sqrt": (),
     "square": (), "power": (3.0,), "reciprocal": (), "softplus": (), "sin": (), "cos": (),
 }  # fmt: skip
 CASES = [
@@ -38,8 +38,6 @@ def function(kind: str, parameters: tuple[float, ...], z: float) -> arb:
             return x if z > 0 else arb(parameters[0]) * x
         case "clip":
             return arb(min(max(z, parameters[0]), parameters[1]))
-        case "step":
-            return arb(float(np.sign(z)))
         case "square":
             return x * x
         case "power":
@@ -162,15 +160,15 @@ def test_ranges_are_tight(kind, parameters):
         assert abs(known[0][0, k] - values.min()) <= slack and abs(known[1][0, k] - values.max()) <= slack
         for found, sign in ((below, 1), (above, -1)):
             gap = sign * (values - found[0][0][0, k] * grid - found[1][0, k])
-            assert gap.min() >= -1e-12 and (kind == "step" or gap.min() <= slack + 5e-3 * np.ptp(grid))
+            assert gap.min() >= -1e-12 and gap.min() <= slack + 5e-3 * np.ptp(grid)
 
 
-EXACT = ("relu", "step", "clip", "abs")
+EXACT = ("relu", "clip", "abs")
 
 
 def test_values_at_exact_places_are_exact():
     for kind, z, value in (("square", (-1.0, 2.0), (0.0, 4.0)), ("sqrt", (0.0, 4.0), (0.0, 2.0)), ("relu", (-1.0, 2.0), (0.0, 2.0)),
-                           ("step", (0.0, 0.0), (0.0, 0.0)), ("step", (-1.0, 3.0), (-1.0, 1.0)), ("clip", (-5.0, 1.5), (-1.0, 1.5))):  # fmt: skip
+                           ("clip", (-5.0, 1.5), (-1.0, 1.5))):  # fmt: skip
         low, high = (np.array([[end]]) for end in z)
         found = image(Node(kind, (0,), 1, parameters=KINDS[kind]), [low], [high])
         assert (found[0].item(), found[1].item()) == (
@@ -181,13 +179,13 @@ def test_values_at_exact_places_are_exact():
 def test_infinite_ranges_say_what_the_image_says():
     low, high = np.array([[-np.inf]]), np.array([[np.inf]])
     for kind, expected in (("sigmoid", (0, 1)), ("tanh", (-1, 1)), ("relu", (0, np.inf)), ("abs", (0, np.inf)), ("exp", (0, np.inf)),
-                           ("log", (-np.inf, np.inf)), ("clip", (-1, 2)), ("step", (-1, 1)), ("softplus", (0, np.inf))):  # fmt: skip
+                           ("log", (-np.inf, np.inf)), ("clip", (-1, 2)), ("softplus", (0, np.inf))):  # fmt: skip
         node = Node(kind, (0,), 1, parameters=KINDS[kind])
         known = image(node, [low], [high])
         below, above = lines(node, [low], [high], known, None)
         assert (known[0].item(), known[1].item()) == pytest.approx(expected, abs=1e-8), kind
         assert not np.isnan([below[1].item(), above[1].item()]).any()
-        if kind in ("sigmoid", "tanh", "clip", "step"):
+        if kind in ("sigmoid", "tanh", "clip"):
             assert (below[0][0].item(), below[1].item()) == pytest.approx((0, expected[0]), abs=1e-8)
 
 
@@ -258,7 +256,7 @@ def test_functions_that_are_refused():
 
 def test_bent_is_where_a_function_is_not_linear():
     low, high = np.array([[-2.0, -1.0, 0.0, 3.0, 1.0]]), np.array([[-1.0, 1.0, 1.0, 4.0, 1.0]])
-    expected = {"relu": [0, 1, 0, 0, 0], "clip": [0, 0, 0, 0, 0], "step": [0, 1, 0, 0, 0], "tanh": [1, 1, 1, 1, 0]}
+    expected = {"relu": [0, 1, 0, 0, 0], "clip": [0, 0, 0, 0, 0], "tanh": [1, 1, 1, 1, 0]}
     for kind, values in expected.items():
         assert bent(Node(kind, (0,), 5, parameters=KINDS[kind]), [low], [high])[0].tolist() == [bool(v) for v in values]
     assert bent(Node("clip", (0,), 5, parameters=(0.0, 3.5)), [low], [high])[0].tolist() == [

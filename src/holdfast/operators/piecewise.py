@@ -17,7 +17,6 @@ from holdfast.operators.operator import Array, Relaxation, UnaryOperator
 from holdfast.rigor import Arithmetic, round_down, round_up
 from holdfast.rigor.functions import clean, pin
 
-
 _TIE = 2.0**-29
 
 
