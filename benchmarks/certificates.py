@@ -2,7 +2,7 @@
 
     python benchmarks/certificates.py FOLDER [FOLDER ...] [--timeout S] [--filter TEXT] [--out CSV] [--keep DIR]
 
-Each instance runs in processes of its own, one at a time: `holdfast verify` without and with `--certificate`, then
+Each instance runs in processes of its own, one at a time: `holdfast verify` with and without `--certificate`, then
 `holdfast-check`. Times are processor seconds (user + system, all processes of the command), so that two cores are not
 an advantage for either side. Ends with exit status 1 unless every certificate is valid.
 """
@@ -45,7 +45,6 @@ def one(folder: Path, names: tuple[str, str], limit: float, keep: Path) -> dict[
     verify = [sys.executable, "-m", "holdfast", "verify", *files, "--timeout", str(limit), "--quiet"]
     row: dict[str, object] = dict.fromkeys(COLUMNS, "")
     row |= {"folder": folder.name, "onnx": names[0], "vnnlib": names[1]}
-    _, row["plain_s"], row["plain_cpu"], _ = timed(verify)
     stem = "--".join(Path(n).name.split(".onnx")[0].split(".vnnlib")[0] for n in names)
     certificate, answer = keep / f"{folder.name}--{stem}.hfc", keep / "answer.json"
     text, row["verify_s"], row["verify_cpu"], _ = timed(
@@ -54,6 +53,7 @@ def one(folder: Path, names: tuple[str, str], limit: float, keep: Path) -> dict[
     row["verdict"] = text.split("\n", 1)[0]
     if row["verdict"] not in ("sat", "unsat"):
         return row
+    _, row["plain_s"], row["plain_cpu"], _ = timed(verify)
     status = json.loads(answer.read_text())["certificate"]
     if status["missing"]:
         return row | {"check": f"none: {status['missing']}"}

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import onnx
 import pytest
 from questions import Question, asked, check, question
 
@@ -103,3 +104,23 @@ def test_bench_writes_one_for_each_proof(tmp_path: Path) -> None:
             name = f"{Path(network).stem}--{Path(prop).stem}.hfc"
             assert check(DIGITS / network, DIGITS / prop, folder / name) == (0, "valid")
             (folder / name).unlink()
+
+
+def test_what_the_checker_reads_is_known() -> None:
+    from holdfast.certificate.readable import OPERATORS
+    from holdfast_check import network
+
+    assert {*network.OPERATORS, *network.FUNCTIONS, *network.MOVES.split()} == OPERATORS
+
+
+def test_no_certificate_that_could_not_be_checked(tmp_path: Path) -> None:
+    about = asked(tmp_path)
+    proto = onnx.load(about.network)
+    proto.graph.node[-1].output[0] = "before"
+    proto.graph.node.append(onnx.helper.make_node("Softmax", ["before"], [proto.graph.output[0].name], name="last"))
+    onnx.save(proto, tmp_path / "softmax.onnx")
+    never = tmp_path / "never.vnnlib"
+    never.write_text(about.true.read_text().split("(assert (or")[0] + "(assert (<= Y_0 -1))\n")
+    result = holdfast.verify(tmp_path / "softmax.onnx", never, timeout=20, certificate=tmp_path / "proof.hfc")
+    assert result.verdict is holdfast.Verdict.VERIFIED and result.certificate is not None
+    assert result.certificate.missing == "the checker does not read Softmax" and not (tmp_path / "proof.hfc").exists()

@@ -28,6 +28,7 @@ class Model:
     (uncompressed) ONNX file for replay in onnxruntime; ``inlined`` external data included. ``replayable`` is false
     for the files that onnxruntime itself refuses. ``rounded`` names nodes of the file whose float32 executions are not
     covered: constants that were computed over the reals and that an execution would round, extreme normalisations.
+    ``operators``: the ONNX operators of the file.
     """
 
     graph: Graph
@@ -40,3 +41,4 @@ class Model:
     replayable: bool = True
     radii: Mapping[str, np.ndarray] = field(default_factory=dict)
     rounded: tuple[str, ...] = ()
+    operators: frozenset[str] = frozenset()

@@ -71,6 +71,7 @@ def load_model(path: str | Path, *, check: bool = True, size_limit: int = SIZE_L
     model = Model(
         graph, parameters, inputs, tensors, where, hashlib.sha256(source).hexdigest(), source,
         replayable=not ctx.irregular, radii=radii, rounded=tuple(ctx.rounded),
+        operators=frozenset(node.op_type for node in proto.graph.node),
     )  # fmt: skip
     if check and model.replayable and not self_check(model, where):
         model = replace(model, replayable=False)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.certificate import CertificateError, CertificateWriter, claim
+from holdfast.certificate.readable import require_readable
 from holdfast.errors import InputError
 from holdfast.spec.query import Query
 from holdfast.verdict import CertificateStatus, Counterexample
@@ -29,7 +30,12 @@ class Recording:
     missing: str = field(default="the answer is not a proof")
 
     def begin(self, entries: Mapping[str, Any]) -> CertificateWriter:
-        """Start the certificate of an `unsat` answer; raises InputError where the file cannot be written."""
+        """Start the certificate of an `unsat` answer.
+
+        Raises CertificateError where it could not be checked, InputError where the file cannot be written.
+        """
+        for model in self.query.models.values():
+            require_readable(model.operators)
         self.writer = self._open("unsat", entries)
         return self.writer
 
@@ -51,6 +57,11 @@ class Recording:
             return CertificateStatus(
                 missing="rounding decides at the counterexample, so exact evaluation does not prove it"
             )
+        try:
+            for model in self.query.models.values():
+                require_readable(model.operators)
+        except CertificateError as reason:
+            return CertificateStatus(missing=str(reason))
         writer = self._open("sat", {"witness": {self._tensor(name): _texts(witness, name) for name in witness.inputs}})
         return CertificateStatus(str(self.path), 0, writer.finish())
 
