@@ -49,7 +49,7 @@ def read(options: argparse.Namespace, limit: int) -> tuple[Query, dict[str, Any]
     return join(prop, models), {"property": hashlib.sha256(text).hexdigest(), "networks": hashes}, certificate
 
 
-def verdict(query: Query, digests: dict[str, Any], data: bytes, limit: int, deadline: float, quiet: bool) -> str:
+def verdict(query: Query, digests: dict[str, Any], data: bytes, limit: int, deadline: float) -> str:
     """One line of figures if the certificate is valid; raises otherwise."""
     certificate = open_certificate(io.BytesIO(data), limit)
     header = certificate.header
@@ -60,8 +60,7 @@ def verdict(query: Query, digests: dict[str, Any], data: bytes, limit: int, dead
     if header["claim"] == "sat":
         satisfied(query, certificate)
         return f"{claim}: the input is a counterexample"
-    report = (lambda _: None) if quiet else (lambda line: print(line, file=sys.stderr))
-    figures = prove(query, certificate, deadline=deadline, report=report)
+    figures = prove(query, certificate, deadline=deadline, report=lambda line: print(line, file=sys.stderr))
     return f"{claim}: {figures.leaves} leaves, {figures.records} records"
 
 
@@ -71,7 +70,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--network", action="append", default=[], metavar="NAME=FILE", help="a network of the property")
     parser.add_argument("--memory", type=int, default=4096, metavar="MIB", help="largest size of a file (default 4096)")
     parser.add_argument("--timeout", type=float, default=math.inf, metavar="S", help="seconds before it gives up")
-    parser.add_argument("--quiet", action="store_true", help="nothing on standard error but messages")
     options = parser.parse_args(argv)
     if len(options.files) != (2 if options.network else 3):
         parser.error("give MODEL PROPERTY CERT, or PROPERTY CERT and --network NAME=FILE for each network")
@@ -83,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         question = read(options, limit)
         status, where = 1, sys.stdout
-        figures = verdict(*question, limit, begin + options.timeout, options.quiet)
+        figures = verdict(*question, limit, begin + options.timeout)
         print(f"valid\n{figures}, {time.monotonic() - begin:.1f} s")
         return 0
     except (Limit, MemoryError) as error:

@@ -61,8 +61,6 @@ def open_certificate(file: BinaryIO, limit: int) -> Certificate:
     if archive is None or "end.json" not in archive.namelist():
         raise Invalid("the certificate is truncated, or not a ZIP archive")
     infos = archive.infolist()
-    if any(info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for info in infos):
-        raise Invalid("the certificate is packed in another way than deflated")
     if sum(info.file_size for info in infos) > limit:
         raise Invalid(f"the certificate unpacks to more than {limit >> 20} MiB (--memory)")
     members = {info.filename: archive.open(info).read(info.file_size) for info in infos}

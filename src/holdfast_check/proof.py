@@ -212,6 +212,8 @@ def replay_neurons(proof: Proof, certificate: Any) -> None:
     leaves, blocks = leaves_of(proof, list(certificate.leaves)), list(certificate.ranges)
     for number, region in enumerate(proof.query.regions):
         ranges, done = forward(proof.graph, (region.lower[None], region.upper[None]), {}, narrow), 0
+        if proof.graph.float32 and not np.isfinite([*map(np.sum, (*ranges.lower, *ranges.upper))]).all():
+            raise Invalid(f"region {number}: an execution may overflow, and a split covers nothing that is no number")
         own = [b for b in blocks if b.region == number]
         roots = [(*proof.roots[number, case + 1], case) for case in range(len(region.cases))]
         for root, passes, case in sorted(roots, key=lambda r: r[1]):

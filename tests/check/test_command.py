@@ -35,8 +35,6 @@ def test_valid(files, capsys):
     out, err = capsys.readouterr()
     assert out.startswith("valid\nunsat (real): 1 leaves, 2 records") and len(out.splitlines()) == 2
     assert "obligations" in err and "MiB" in err
-    assert main([*files, "--quiet"]) == 0
-    assert capsys.readouterr().err == ""
 
 
 def test_gzipped_files_are_the_same_files(files, tmp_path, capsys):
@@ -168,7 +166,7 @@ def test_random_damage_never_proves_a_false_claim(files, tmp_path, capsys):
         broken[rng.integers(len(data))] ^= 1 << int(rng.integers(8))
         with open(path, "wb") as file:
             file.write(broken)
-        assert main([*files, "--quiet"]) in (1, 2)
+        assert main(files) in (1, 2)
         with open(path, "wb") as file:
             file.write(data)
     assert "Traceback" not in "".join(capsys.readouterr())

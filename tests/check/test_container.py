@@ -152,7 +152,7 @@ def test_other_ways_of_packing_are_refused(tmp_path):
     path = archive(tmp_path / "c", HEAD, BOXES)
     with zipfile.ZipFile(path, "a", zipfile.ZIP_BZIP2) as file:
         file.writestr("records/000001", b"")
-    with pytest.raises(Invalid, match="packed"):
+    with pytest.raises(Invalid):
         opened(path)
 
 

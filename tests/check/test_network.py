@@ -176,7 +176,7 @@ REFUSED = {
     "constant output": (model([("Identity", ["c"], ["y"], {})], {"x": [1]}, {"c": weights(2)}), "constant"),
     "infinite": (one("Add", [1, 2], constants={"c": np.array([np.inf, 0], np.float32)}), "finite"),
     "symbolic": (model([("Relu", ["x"], ["y"], {})], {"x": [1, "n"]}), "shape"),
-    "empty": (one("Slice", [3], constants={"s": np.array([1], INT), "e": np.array([1], INT)}), "constant"),
+    "empty": (one("Slice", [3], constants={"s": np.array([1], INT), "e": np.array([1], INT)}), "empty"),
     "shape": (one("MatMul", [1, 3], constants={"w": weights(2, 2)}), "do not fit"),
     "channels": (one("Conv", [1, 2, 4], constants={"w": weights(3, 1, 2)}), "do not fit"),
     "images": (one("AveragePool", [2, 2, 4], kernel_shape=[2]), "one image"),
@@ -261,3 +261,18 @@ def test_networks_of_the_competition_compute_what_onnxruntime_computes(name):
 def real_inputs(data):
     graph = loaded(data).graph
     return [i for i in graph.input if i.name not in {c.name for c in graph.initializer}]
+
+
+@pytest.mark.parametrize("name", ["reduction of no axis", "squeezing of no axis", "backwards from before", "dropout", "gather"])
+def test_what_a_review_found_is_refused(name):
+    data = {
+        "reduction of no axis": one("ReduceSum", [3], constants={"a": np.zeros(0, INT)}),
+        "squeezing of no axis": one("Squeeze", [1, 3, 1], constants={"a": np.zeros(0, INT)}),
+        "backwards from before": one(
+            "Slice", [3], constants={k: np.array([v], INT) for k, v in zip("seat", (-10, -100, 0, -1), strict=True)}
+        ),
+        "dropout": one("Dropout", [1, 2], opset=6),
+        "gather": model([("Constant", [], ["c"], {"value_floats": [0.0, 1.0, 2.0]}), ("Gather", ["c", "x"], ["y"], {})], {"x": [3]}),
+    }[name]
+    with pytest.raises(Unreadable):
+        read_network(data, "N", [], 0)

