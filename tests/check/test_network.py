@@ -263,7 +263,9 @@ def real_inputs(data):
     return [i for i in graph.input if i.name not in {c.name for c in graph.initializer}]
 
 
-@pytest.mark.parametrize("name", ["reduction of no axis", "squeezing of no axis", "backwards from before", "dropout", "gather"])
+@pytest.mark.parametrize(
+    "name", ["reduction of no axis", "squeezing of no axis", "backwards from before", "dropout", "gather"]
+)
 def test_what_a_review_found_is_refused(name):
     data = {
         "reduction of no axis": one("ReduceSum", [3], constants={"a": np.zeros(0, INT)}),
@@ -272,7 +274,9 @@ def test_what_a_review_found_is_refused(name):
             "Slice", [3], constants={k: np.array([v], INT) for k, v in zip("seat", (-10, -100, 0, -1), strict=True)}
         ),
         "dropout": one("Dropout", [1, 2], opset=6),
-        "gather": model([("Constant", [], ["c"], {"value_floats": [0.0, 1.0, 2.0]}), ("Gather", ["c", "x"], ["y"], {})], {"x": [3]}),
+        "gather": model(
+            [("Constant", [], ["c"], {"value_floats": [0.0, 1.0, 2.0]}), ("Gather", ["c", "x"], ["y"], {})], {"x": [3]}
+        ),
     }[name]
     with pytest.raises(Unreadable):
         read_network(data, "N", [], 0)
