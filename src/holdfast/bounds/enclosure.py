@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.bounds.execution import EXACT_UNARY, FUSIBLE, LIBRARY_ABSOLUTE, LIBRARY_UNITS, or_overflow
+from holdfast.bounds.execution import EXACT_UNARY, FUSIBLE, LIBRARY_ABSOLUTE, LIBRARY_UNITS, or_overflow, sum_error
 from holdfast.errors import InputError, InternalError
 from holdfast.graph import Graph
 from holdfast.operators import INPUT, OPERATORS, LinearOperator, ProductOperator, Relaxation, UnaryOperator
@@ -292,7 +292,7 @@ def _extend_linear(state: Enclosures, position: int, card: LinearOperator) -> No
         e = problem.execution
         count, whole = _sum_up(state, position, card, terms, bias) if node.op in FUSIBLE else (terms, size)
         state.sums[position] = count, whole
-        executed = gamma(count + 2, e) * (whole if noise is None else whole + noise) + 2 * (count + 2) * e.tiny
+        executed = sum_error(count, e) * (whole if noise is None else whole + noise) + 2 * (count + 2) * e.tiny
         noise = executed if noise is None else noise + executed
         noise = or_overflow(xp, noise, whole + noise)
     rounding = gamma(terms + 4, a) * size + 2 * (terms + 2) * a.tiny

@@ -10,6 +10,7 @@ from typing import Any
 
 from holdfast.errors import InputError
 from holdfast.graph import Model
+from holdfast.rigor import Arithmetic
 
 Array = Any
 EXACT_UNARY = frozenset({"relu", "abs", "clip", "heaviside"})  # a floating-point execution does not round here
@@ -30,6 +31,15 @@ def check_executable(model: Model) -> None:
             f"{where}: float32 semantics does not cover constants that an execution computes with rounding, or whose "
             f"size it may not bear (node {', '.join(model.rounded[:4])}); semantics real takes them exactly"
         )
+
+
+def sum_error(count: int, execution: Arithmetic) -> float:
+    """Relative to the sum of sizes, the error of a sum of ``count`` products and a constant in any order (Higham, 3.1).
+
+    The factor covers that sizes are themselves computed in float64.
+    """
+    k = (count + 2) * execution.unit
+    return k / (1.0 - k) * (1.0 + 2.0**-40 + 8 * (count + 8) * 2.0**-53) if k < 0.5 else float("inf")
 
 
 def or_overflow(xp: Any, noise: Array, size: Array) -> Array:

@@ -62,15 +62,14 @@ def verify(
     chosen = semantics or given.semantics
     if chosen not in SEMANTICS:
         raise InputError(f"semantics {chosen!r}: accepted are {', '.join(SEMANTICS)}")
-    query = given
-    if chosen == "float32":
-        for model in given.models.values():
-            check_executable(model)
-    if chosen == "real":  # merging layers changes where an execution rounds, but not the function over the reals
-        merge = certificate is None
-        once = {id(model): simplify(model, multiply=merge).model for model in given.models.values()}
-        plain = {name: once[id(model)] for name, model in given.models.items()}
-        query = bind(prop, plain) if len(plain) > 1 else bind(prop, next(iter(plain.values())))
+    executed = chosen == "float32"
+    for model in given.models.values() if executed else ():
+        check_executable(model)
+    # merging layers changes where an execution rounds, but not the function over the reals
+    options = {"multiply": certificate is None, "executed": executed}
+    once = {id(model): simplify(model, **options).model for model in given.models.values()}
+    plain = {name: once[id(model)] for name, model in given.models.items()}
+    query = bind(prop, plain) if len(plain) > 1 else bind(prop, next(iter(plain.values())))
     execution = FLOAT32 if chosen == "float32" else None
     problem = Problem.make(query.graph, query.parameters, query.radii, FLOAT64, execution)
     problem = replace(problem, expired=budget.expired)

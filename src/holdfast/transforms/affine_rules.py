@@ -55,6 +55,16 @@ def scale_after_dense(draft: Draft, step: Step) -> Step | None:
     return None if merged is None else draft.derive(step, "dense", before.inputs, merged)
 
 
+def bias_after_dense(draft: Draft, step: Step) -> Step | None:
+    """x W + t: one sum of products and a constant, in whatever order and with whatever roundings an execution adds."""
+    if step.op != "scale" or not step.rounds or not are_ones(step.parameters[0]):
+        return None
+    before = _sole_producer(draft, step, "scale", ("dense",))
+    if before is None or not before.rounds or len(before.parameters) != 1:
+        return None
+    return scale_after_dense(draft, step)
+
+
 def scale_after_convolution(draft: Draft, step: Step) -> Step | None:
     """Bias and batch normalisation after a convolution: s and t belong to the channel axis."""
     before = _sole_producer(draft, step, "scale", ("conv", "conv_transpose"))

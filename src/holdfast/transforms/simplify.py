@@ -13,9 +13,9 @@ from typing import Any
 from holdfast.graph import Model
 from holdfast.operators import INPUT
 from holdfast.rigor.accurate import Ball
-from holdfast.transforms.affine_rules import AFFINE_RULES, dense_of_dense
+from holdfast.transforms.affine_rules import AFFINE_RULES, bias_after_dense, dense_of_dense
 from holdfast.transforms.compose import live_nodes
-from holdfast.transforms.rewriting import Draft, Step
+from holdfast.transforms.rewriting import Draft, Rule, Step
 from holdfast.transforms.structural_rules import STRUCTURAL_RULES
 
 _SWEEPS = 8  # a sweep follows another while it finds something; two are usual
@@ -37,16 +37,19 @@ class Simplified:
         return tuple(inputs)
 
 
-def simplify(model: Model, *, multiply: bool = True) -> Simplified:
+def simplify(model: Model, *, multiply: bool = True, executed: bool = False) -> Simplified:
     """The same function over the reals, with the inputs and outputs of ``model`` and shared constants where possible.
 
     ``multiply``: whether matrices that follow each other become one. Intervals of what they give are tighter then than
-    those of the layers as they are, which is no good where another program is to find the same ones.
+    those of the layers as they are, which is no good where another program is to find the same ones. ``executed``: only
+    what leaves the float32 executions as they are, a product and its bias as one sum.
     """
+    affine = [rule for rule in AFFINE_RULES if multiply or rule is not dense_of_dense]
+    rules = (bias_after_dense,) if executed else (*STRUCTURAL_RULES, *affine)
     current = model
     origin: tuple[int | None, ...] = tuple(range(len(model.graph)))
     for _ in range(_SWEEPS):
-        swept, sources = _sweep(current, multiply)
+        swept, sources = _sweep(current, rules)
         origin = tuple(None if i is None else origin[i] for i in sources)
         settled = swept.graph == current.graph
         current = swept
@@ -55,10 +58,10 @@ def simplify(model: Model, *, multiply: bool = True) -> Simplified:
     return Simplified(current, origin)
 
 
-def _sweep(model: Model, multiply: bool) -> tuple[Model, tuple[int | None, ...]]:
+def _sweep(model: Model, rules: Sequence[Rule]) -> tuple[Model, tuple[int | None, ...]]:
     graph = model.graph
     live = live_nodes(graph)
-    draft = Draft((*STRUCTURAL_RULES, *(rule for rule in AFFINE_RULES if multiply or rule is not dense_of_dense)))
+    draft = Draft(tuple(rules))
     balls = {key: Ball(value, model.radii.get(key)) for key, value in model.parameters.items()}
     placed: dict[int, int] = {}
     for position, node in enumerate(graph.nodes):
