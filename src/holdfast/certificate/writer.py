@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -145,8 +145,3 @@ def _json(content: Mapping[str, Any]) -> bytes:
 def claim(verdict: str, semantics: str, networks: Mapping[str, str], prop: str, **more: Any) -> dict[str, Any]:
     """The header of section 2: ``networks`` name -> SHA-256, ``prop`` SHA-256 of the property file."""
     return {"claim": verdict, "semantics": semantics, "networks": dict(networks), "property": prop, **more}
-
-
-def joined(parts: Sequence[np.ndarray], dtype: str) -> np.ndarray:
-    """Arrays behind one another; an empty array of the type where there are none."""
-    return np.concatenate([np.asarray(p, dtype).reshape(-1) for p in parts]) if parts else np.zeros(0, dtype)
