@@ -77,6 +77,16 @@ def _ball_softplus(z):
     return z + (-z).exp().log1p() if z >= 0 else z.exp().log1p()
 
 
+def _ball_sigmoid_derivative(z):
+    e = (-abs(z)).exp()
+    return e / ((1 + e) * (1 + e))
+
+
+def _long_sigmoid_derivative(z):
+    e = np.exp(-abs(z))
+    return e / ((1 + e) * (1 + e))
+
+
 CASES = [
     Case("relu", lambda z: z if z >= 0 else flint.arb(0), lambda z: np.maximum(z, 0)),
     _leaky(float(np.float32(0.01))), _leaky(0.1), _leaky(3.0), _leaky(-0.5), _leaky(1.0), _leaky(0.0),
@@ -93,6 +103,9 @@ CASES = [
     Case("softplus", _ball_softplus, lambda z: np.maximum(z, 0) + np.log1p(np.exp(-abs(z)))),
     Case("sin", lambda z: z.sin(), np.sin),
     Case("cos", lambda z: z.cos(), np.cos),
+    Case("tanh_derivative", lambda z: 4 * _ball_sigmoid_derivative(2 * z), lambda z: 4 * _long_sigmoid_derivative(2 * z)),
+    Case("sigmoid_derivative", _ball_sigmoid_derivative, _long_sigmoid_derivative),
+    Case("atan_derivative", lambda z: 1 / (1 + z * z), lambda z: 1 / (1 + z * z)),
 ]  # fmt: skip
 
 _MAGNITUDES = [
@@ -131,7 +144,7 @@ def _holds(case, slope, shift, z, above):
         return (shift > 0) == above
     value_at = z
     if (
-        case.card in ("exp", "sigmoid", "tanh", "softplus")
+        case.card in ("exp", "sigmoid", "tanh", "softplus", "tanh_derivative", "sigmoid_derivative")
         and abs(z) > 2000
         and not (case.card == "softplus" and z > 0)
     ):

@@ -9,6 +9,7 @@ from holdfast.operators.operator import Operator
 from holdfast.operators.piecewise import Abs, Clip, LeakyRelu, Relu
 from holdfast.operators.product import ProductOperator
 from holdfast.operators.sigmoidal import Sigmoid, Tanh
+from holdfast.operators.sigmoidal_derivative import AtanDerivative, SigmoidDerivative, TanhDerivative
 from holdfast.operators.step import Heaviside
 from holdfast.operators.structural import Concat, Expand, Gather, Pad, ReduceSum, Reshape, Slice, Transpose
 from holdfast.operators.trigonometric import Cos, Sin
@@ -20,6 +21,7 @@ OPERATORS: dict[str, Operator] = {
         Reshape(), Transpose(), Slice(), Gather(), Concat(), Pad(), Expand(), ReduceSum(),
         Relu(), LeakyRelu(), Abs(), Clip(), Heaviside(), ProductOperator(),
         Sigmoid(), Tanh(), Exp(), Log(), Sqrt(), Square(), Power(), Reciprocal(), Softplus(), Sin(), Cos(),
+        TanhDerivative(), SigmoidDerivative(), AtanDerivative(),
     )
 }  # fmt: skip
 INPUT = "input"  # the one node kind without a card: a variable of the network

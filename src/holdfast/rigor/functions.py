@@ -98,6 +98,23 @@ def _tanh_slope(xp: Any, x: Array) -> Array:
     return 4.0 * _sigmoid_slope(xp, 2.0 * x)
 
 
+def _tanh_curvature(xp: Any, x: Array) -> Array:
+    return -2.0 * xp.tanh(x) * _tanh_slope(xp, x)
+
+
+def _sigmoid_curvature(xp: Any, x: Array) -> Array:
+    return -xp.tanh(0.5 * x) * _sigmoid_slope(xp, x)
+
+
+def _atan_slope(xp: Any, x: Array) -> Array:
+    return 1.0 / (1.0 + x * x)
+
+
+def _atan_curvature(xp: Any, x: Array) -> Array:
+    y = _atan_slope(xp, x)
+    return -2.0 * (x * y) * y
+
+
 def _softplus(xp: Any, x: Array) -> Array:
     return xp.maximum(x, 0.0) + xp.log1p(xp.exp(-abs(x)))
 
@@ -109,6 +126,11 @@ TANH = Elementary(lambda xp, x: xp.tanh(x), 32.0, low=-1.0, high=1.0)
 TANH_SLOPE = Elementary(_tanh_slope, 48.0, low=0.0, high=1.0)
 SIGMOID = Elementary(_sigmoid, 48.0, low=0.0, high=1.0)
 SIGMOID_SLOPE = Elementary(_sigmoid_slope, 48.0, low=0.0, high=0.25)
+# the second derivatives of tanh, sigmoid and arc tangent
+TANH_CURVATURE = Elementary(_tanh_curvature, 96.0, low=-0.7699, high=0.7699)
+SIGMOID_CURVATURE = Elementary(_sigmoid_curvature, 96.0, low=-0.09623, high=0.09623)
+ATAN_SLOPE = Elementary(_atan_slope, 16.0, low=0.0, high=1.0)
+ATAN_CURVATURE = Elementary(_atan_curvature, 48.0, low=-0.6496, high=0.6496)
 SOFTPLUS = Elementary(_softplus, 80.0, low=0.0)
 # sin, cos: only for |x| <= `trigonometric_limit`; close to their zeros the argument reduction rules the error
 SIN = Elementary(lambda xp, x: xp.sin(x), 32.0, absolute=32.0, low=-1.0, high=1.0)

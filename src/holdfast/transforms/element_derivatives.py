@@ -71,13 +71,51 @@ def _clip(builder: GraphBuilder, node: Node, x: int, y: int) -> int | None:
     return builder.add("add", steps, signs=(1, -1))
 
 
+def _product(builder: GraphBuilder, x: int, y: int, factor: float) -> int:
+    """factor x y."""
+    return _affine(builder, builder.add("product", [x, y]), factor, 0.0)
+
+
 def _sigmoid(builder: GraphBuilder, node: Node, x: int, y: int) -> int:
-    """y - y^2: two lines of the square make this [0, 1/4] on any interval, where y (1 - y) as a product would not."""
-    return builder.add("add", [y, _apply(builder, node, "square", y)], signs=(1, -1))
+    """A card of its own: y - y^2 relaxes twice, and knows nothing of the range [0, 1/4] of the difference."""
+    return _apply(builder, node, "sigmoid_derivative", x)
+
+
+def _sigmoid_derivative(builder: GraphBuilder, node: Node, x: int, y: int) -> int:
+    """(1 - 2 sigmoid) y."""
+    return _product(builder, _affine(builder, _apply(builder, node, "sigmoid", x), -2.0, 1.0), y, 1.0)
 
 
 def _tanh(builder: GraphBuilder, node: Node, x: int, y: int) -> int:
-    return _affine(builder, _apply(builder, node, "square", y), -1.0, 1.0)
+    return _apply(builder, node, "tanh_derivative", x)
+
+
+def _tanh_derivative(builder: GraphBuilder, node: Node, x: int, y: int) -> int:
+    """-2 tanh y."""
+    return _product(builder, _apply(builder, node, "tanh", x), y, -2.0)
+
+
+def _atan(builder: GraphBuilder, node: Node, x: int, y: int) -> int:
+    return _apply(builder, node, "atan_derivative", x)
+
+
+def _atan_derivative(builder: GraphBuilder, node: Node, x: int, y: int) -> int:
+    """-2 x y^2."""
+    return _product(builder, x, _apply(builder, node, "square", y), -2.0)
+
+
+def _tan(builder: GraphBuilder, node: Node, x: int, y: int) -> int:
+    return _affine(builder, _apply(builder, node, "square", y), 1.0, 1.0)
+
+
+def _asin(builder: GraphBuilder, node: Node, x: int, y: int) -> int:
+    """1 / sqrt(1 - x^2)."""
+    rest = _affine(builder, _apply(builder, node, "square", x), -1.0, 1.0)
+    return _apply(builder, node, "reciprocal", _apply(builder, node, "sqrt", rest))
+
+
+def _acos(builder: GraphBuilder, node: Node, x: int, y: int) -> int:
+    return _affine(builder, _asin(builder, node, x, y), -1.0, 0.0)
 
 
 def _exp(builder: GraphBuilder, node: Node, x: int, y: int) -> int:
@@ -127,5 +165,6 @@ def _cos(builder: GraphBuilder, node: Node, x: int, y: int) -> int:
 _RULES: dict[str, Rule] = {
     "relu": _relu, "leaky_relu": _leaky_relu, "abs": _abs, "clip": _clip, "sigmoid": _sigmoid, "tanh": _tanh,
     "exp": _exp, "log": _log, "softplus": _softplus, "sqrt": _sqrt, "reciprocal": _reciprocal, "square": _square,
-    "power": _power, "sin": _sin, "cos": _cos,
+    "power": _power, "sin": _sin, "cos": _cos, "tan": _tan, "asin": _asin, "acos": _acos, "atan": _atan,
+    "tanh_derivative": _tanh_derivative, "sigmoid_derivative": _sigmoid_derivative, "atan_derivative": _atan_derivative,
 }  # fmt: skip
