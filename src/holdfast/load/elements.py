@@ -65,7 +65,7 @@ class Translation:
 
     def node(
         self, op: str, inputs: Sequence[int], parameters: Sequence[np.ndarray] = (),
-        radii: Sequence[np.ndarray | None] = (), mark: bytes = b"", **attributes: Hashable,
+        radii: Sequence[np.ndarray | None] = (), mark: bytes = b"", **attributes: Any,
     ) -> int:  # fmt: skip
         """Position of a node; an equal one is not made twice. ``mark``: tells apart what only exact numbers do."""
         if op not in OPERATORS:
@@ -133,7 +133,7 @@ class Translation:
         """A flat node's elements in a shape."""
         return Elements(self._claim(position).ids.reshape(tuple(shape)))
 
-    def unary(self, op: str, x: Value, **attributes: Hashable) -> Elements:
+    def unary(self, op: str, x: Value, **attributes: Any) -> Elements:
         """A card of one input, element by element."""
         return self.shaped(self.node(op, (self.vector(x),), **attributes), np.shape(array_of(x)))
 

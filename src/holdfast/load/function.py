@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -110,11 +111,8 @@ def _float64() -> Any:
     """A context in which JAX computes in float64; the setting of the process stays as it is."""
     import jax
 
-    if hasattr(jax, "enable_x64"):
-        return jax.enable_x64(True)
-    from jax import experimental  # where older versions have it
-
-    return experimental.enable_x64()
+    here: Any = jax if hasattr(jax, "enable_x64") else import_module("jax.experimental")  # where older versions have it
+    return here.enable_x64(True)
 
 
 def check_function(model: Model, function: Callable[..., Any], where: str) -> None:

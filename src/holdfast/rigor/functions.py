@@ -115,6 +115,18 @@ def _atan_curvature(xp: Any, x: Array) -> Array:
     return -2.0 * (x * y) * y
 
 
+def _asin(xp: Any, x: Array) -> Array:
+    return xp.arctan2(x, xp.sqrt((1.0 - x) * (1.0 + x)))
+
+
+def _acos(xp: Any, x: Array) -> Array:
+    return xp.arctan2(xp.sqrt((1.0 - x) * (1.0 + x)), x)
+
+
+def _asin_slope(xp: Any, x: Array) -> Array:
+    return 1.0 / xp.sqrt((1.0 - x) * (1.0 + x))
+
+
 def _softplus(xp: Any, x: Array) -> Array:
     return xp.maximum(x, 0.0) + xp.log1p(xp.exp(-abs(x)))
 
@@ -129,12 +141,17 @@ SIGMOID_SLOPE = Elementary(_sigmoid_slope, 48.0, low=0.0, high=0.25)
 # the second derivatives of tanh, sigmoid and arc tangent
 TANH_CURVATURE = Elementary(_tanh_curvature, 96.0, low=-0.7699, high=0.7699)
 SIGMOID_CURVATURE = Elementary(_sigmoid_curvature, 96.0, low=-0.09623, high=0.09623)
+ATAN = Elementary(lambda xp, x: xp.arctan(x), 32.0, low=-1.5707963267948968, high=1.5707963267948968)
 ATAN_SLOPE = Elementary(_atan_slope, 16.0, low=0.0, high=1.0)
 ATAN_CURVATURE = Elementary(_atan_curvature, 48.0, low=-0.6496, high=0.6496)
 SOFTPLUS = Elementary(_softplus, 80.0, low=0.0)
 # sin, cos: only for |x| <= `trigonometric_limit`; close to their zeros the argument reduction rules the error
 SIN = Elementary(lambda xp, x: xp.sin(x), 32.0, absolute=32.0, low=-1.0, high=1.0)
 COS = Elementary(lambda xp, x: xp.cos(x), 64.0, absolute=32.0, low=-1.0, high=1.0)
+# asin, acos: only for |x| <= 1; the library's own may cancel near the ends
+ASIN = Elementary(_asin, 64.0, low=-1.5707963267948968, high=1.5707963267948968)
+ACOS = Elementary(_acos, 64.0, low=0.0, high=3.1415926535897936)
+ASIN_SLOPE = Elementary(_asin_slope, 32.0, low=1.0)
 RECIPROCAL = Elementary(lambda xp, x: 1.0 / x, 8.0)
 
 
