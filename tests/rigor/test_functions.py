@@ -39,6 +39,14 @@ CASES = [
     ("SIN", lambda z: z.sin(), (2.0**20, 2.0**10), False),
     ("COS", lambda z: z.cos(), (2.0**20, 2.0**10), False),
     ("RECIPROCAL", lambda z: 1 / z, (1e300, 1e37), True),
+    ("TANH_CURVATURE", lambda z: -8 * z.tanh() * _sigmoid_slope(2 * z), (1000.0, 200.0), False),
+    ("SIGMOID_CURVATURE", lambda z: -(z / 2).tanh() * _sigmoid_slope(z), (1000.0, 200.0), False),
+    ("ATAN", lambda z: z.atan(), (1e300, 1e38), False),
+    ("ATAN_SLOPE", lambda z: 1 / (1 + z * z), (1e300, 1e37), False),
+    ("ATAN_CURVATURE", lambda z: -2 * z / (1 + z * z) ** 2, (1e300, 1e37), False),
+    ("ASIN", lambda z: z.asin(), (1.0, 1.0), False),
+    ("ACOS", lambda z: z.acos(), (1.0, 1.0), False),
+    ("ASIN_SLOPE", lambda z: 1 / ((1 - z) * (1 + z)).sqrt(), (1.0 - 2.0**-20, 1.0 - 2.0**-20), False),
 ]  # fmt: skip
 
 
@@ -82,10 +90,33 @@ def test_library_errors_stay_within_the_table(name, ball, most, positive, xp, dt
             assert value <= flint.arb(high) or high in (entry.high,), f"{name}({point!r}) against {high!r}"
 
 
+@pytest.mark.parametrize("dtype", ARITHMETICS)
+@pytest.mark.parametrize("xp", [np, jnp], ids=["numpy", "jax"])
+def test_the_tangent_is_enclosed_up_to_its_poles(xp, dtype):
+    arithmetic = ARITHMETICS[dtype]
+    pole = np.dtype(dtype).type(1.570796)
+    z = _points(float(pole), False, np.dtype(dtype).type)
+    z = np.concatenate([z, pole - np.geomspace(1e-7, 1, 300).astype(dtype), np.geomspace(1e-7, 1, 300).astype(dtype) - pole])
+
+    def bounds(z):
+        value, slope = (
+            f(xp, z, arithmetic) for f in (functions.tangent_bounds, functions.tangent_slope_bounds)
+        )
+        return *value, *slope
+
+    found = [np.asarray(b) for b in (jax.jit(bounds) if xp is jnp else bounds)(z)]
+    assert all(b.dtype == np.dtype(dtype) for b in found)
+    with flint.ctx.workprec(160):
+        for point, low, high, least, most in zip(z.tolist(), *(b.tolist() for b in found), strict=True):
+            value = flint.arb(point).tan()
+            assert flint.arb(low) <= value <= flint.arb(high)
+            assert (least == 1.0 or flint.arb(least) <= 1 + value**2) and 1 + value**2 <= flint.arb(most)
+
+
 @pytest.mark.parametrize("arithmetic", [FLOAT64, FLOAT32], ids=lambda a: a.name)
 def test_overflow_and_infinity_never_become_nan(arithmetic):
     x = np.array([1e30, -1e30, 1e38, np.inf, -np.inf], arithmetic.dtype)
-    for name in ("EXP", "TANH", "SIGMOID", "SOFTPLUS", "TANH_SLOPE", "SIGMOID_SLOPE"):
+    for name in ("EXP", "TANH", "SIGMOID", "SOFTPLUS", "TANH_SLOPE", "SIGMOID_SLOPE", "TANH_CURVATURE", "SIGMOID_CURVATURE", "ATAN", "ATAN_SLOPE", "ATAN_CURVATURE"):
         down, up = getattr(functions, name).bounds(np, x, arithmetic)
         assert not np.isnan(down).any() and not np.isnan(up).any() and (down <= up).all()
         assert (down < np.inf).all()

@@ -16,6 +16,8 @@ ELEMENTS = [
     ("sigmoid", {}, 1.0, 0.0), ("tanh", {}, 1.0, 0.0), ("exp", {}, 1.0, 0.0), ("log", {}, 0.1, 3.0),
     ("softplus", {}, 1.0, 0.0), ("sqrt", {}, 0.1, 3.0), ("reciprocal", {}, 0.1, 3.0), ("square", {}, 1.0, 0.0),
     ("power", {"exponent": 3}, 1.0, 0.0), ("power", {"exponent": 5}, 1.0, 0.0), ("sin", {}, 1.0, 0.0), ("cos", {}, 1.0, 0.0),
+    ("tan", {}, 0.1, 0.5), ("asin", {}, 0.1, 0.2), ("acos", {}, 0.1, 0.2), ("atan", {}, 1.0, 0.0),
+    ("tanh_derivative", {}, 1.0, 0.0), ("sigmoid_derivative", {}, 1.0, 0.0), ("atan_derivative", {}, 1.0, 0.0),
 ]  # fmt: skip
 
 

@@ -257,5 +257,6 @@ ARITHMETIC: dict[str, Rule] = {
     "HardSwish": _plain(_hard_swish), "Softmax": _plain(_softmax, "exp", "reciprocal"),
     "Sign": _plain(_sign, "heaviside"), "Relu": unary("relu"), "Abs": unary("abs"), "Sigmoid": unary("sigmoid"), "Tanh": unary("tanh"),
     "Exp": unary("exp"), "Log": unary("log"), "Sqrt": unary("sqrt"), "Sin": unary("sin"), "Cos": unary("cos"),
+    "Tan": unary("tan"), "Asin": unary("asin"), "Acos": unary("acos"), "Atan": unary("atan"),
     "Reciprocal": unary("reciprocal"), "Softplus": unary("softplus"),
 }  # fmt: skip

@@ -1,7 +1,7 @@
-"""Sine and cosine. A slope is chosen among a few candidates; the shift is rigorous for any slope.
+"""Sine, cosine and tangent. For the waves a slope is chosen among a few candidates; the shift is rigorous for any slope.
 
 f(z) - s z is largest at an end or on a part where f is concave, of half a period each: there a tangent bounds it.
-Intervals of a period or more, or very far from zero, have the bounds -1 and 1.
+Intervals of a period or more, or very far from zero, have the bounds -1 and 1. A branch of the tangent is an S-shape.
 """
 
 from __future__ import annotations
@@ -15,8 +15,19 @@ import numpy as np
 from holdfast.graph import Node
 from holdfast.operators.lines import Curve, Line, chord_slope, enclose, ends_shift, middle, tangent_shift
 from holdfast.operators.operator import Array, Relaxation, UnaryOperator
+from holdfast.operators.sigmoidal import atan_touch, s_shaped_lines
 from holdfast.rigor import Arithmetic
-from holdfast.rigor.functions import COS, SIN, Bounds, Elementary, clean, trigonometric_limit
+from holdfast.rigor.functions import (
+    COS,
+    SIN,
+    Bounds,
+    Elementary,
+    clean,
+    pin,
+    tangent_bounds,
+    tangent_slope_bounds,
+    trigonometric_limit,
+)
 
 _PERIOD = 2.0 * math.pi
 
@@ -170,3 +181,61 @@ class Cos(_Wave):
 
     def gradient(self, xp: Any, node: Node, x: Array) -> Array:
         return -xp.sin(x)
+
+
+class Tan(UnaryOperator):
+    """Tangent on one branch; an interval that holds a pole, or comes too close to one, has infinite bounds."""
+
+    name = "tan"
+    onnx = ("Tan",)
+    slopes = 2
+
+    def function(self, xp: Any, node: Node, x: Array) -> Array:
+        return xp.tan(x)
+
+    def gradient(self, xp: Any, node: Node, x: Array) -> Array:
+        return 1.0 + xp.tan(x) ** 2
+
+    def _branch(self, xp: Any, lower: Array, upper: Array, arithmetic: Arithmetic) -> tuple[Array, Array, Array, Array]:
+        """A float k pi near the interval, the interval less the real k pi (widened), and whether a pole is too close."""
+        limit = trigonometric_limit(arithmetic)
+        edge = math.pi / 2 - (2.0**-15 if arithmetic.dtype == "float32" else 2.0**-30)
+        far = (lower < -limit) | (upper > limit)
+        lower, upper = xp.where(far, 0.0, lower), xp.where(far, 0.0, upper)
+        base = pin(xp, math.pi * xp.round((0.5 * lower + 0.5 * upper) / math.pi))
+        margin = xp.where(base == 0, 0.0, _margin(xp.maximum(abs(lower), abs(upper)), arithmetic))
+        lower, upper = pin(xp, lower - base - margin), pin(xp, upper - base + margin)
+        pole = far | (lower < -edge) | (upper > edge)
+        return base, xp.where(pole, 0.0, lower), xp.where(pole, 0.0, upper), pole
+
+    def interval(self, xp: Any, node: Node, lower: Array, upper: Array, arithmetic: Arithmetic) -> Bounds:
+        _, lower, upper, pole = self._branch(xp, lower, upper, arithmetic)
+        low, high = tangent_bounds(xp, lower, arithmetic)[0], tangent_bounds(xp, upper, arithmetic)[1]
+        return xp.where(pole, -np.inf, low), xp.where(pole, np.inf, high)
+
+    @np.errstate(over="ignore", invalid="ignore", divide="ignore")
+    def relax(
+        self, xp: Any, node: Node, lower: Array, upper: Array, arithmetic: Arithmetic, slopes: Array | None = None
+    ) -> Relaxation:
+        """Slopes: positions of the tangent points of the lower and of the upper line, from the middle of the branch outwards."""
+        values = self.interval(xp, node, lower, upper, arithmetic)
+        base, low, high, pole = self._branch(xp, lower, upper, arithmetic)
+        # -tan is convex left of zero and concave right of it; tangent points as for its inverse, the arc tangent
+        curve = Curve(lambda z: tangent_bounds(xp, z, arithmetic), lambda z: tangent_slope_bounds(xp, z, arithmetic))
+        positions = None if slopes is None else (slopes[0], slopes[1])
+
+        def touch(a: Array) -> Array:
+            return xp.arctan(atan_touch(xp, xp.tan(a)))
+
+        below, above = s_shaped_lines(xp, curve.negated(), low, high, touch, None, arithmetic, positions)
+        above, below = (self._moved(line, base, arithmetic) for line in (above, below))
+        return enclose(xp, above, below, values, lower, upper, pole)
+
+    def _moved(self, line: Line, base: Array, arithmetic: Arithmetic) -> Line:
+        """slope (z - k pi) + shift as a line of z; ``base`` is k pi up to a few roundings."""
+        product = line.slope * base
+        rounding = 8 * arithmetic.unit * (abs(line.shift) + 2 * abs(product)) + 4 * arithmetic.tiny
+        return Line(line.slope, line.shift - product + (base != 0) * rounding)
+
+    def split_points(self, node: Node) -> tuple[float, ...]:
+        return (0.0,)

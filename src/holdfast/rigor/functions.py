@@ -111,7 +111,7 @@ def _atan_slope(xp: Any, x: Array) -> Array:
 
 
 def _atan_curvature(xp: Any, x: Array) -> Array:
-    y = _atan_slope(xp, x)
+    y, x = _atan_slope(xp, x), xp.clip(x, -largest(x), largest(x))
     return -2.0 * (x * y) * y
 
 
@@ -158,3 +158,22 @@ RECIPROCAL = Elementary(lambda xp, x: 1.0 / x, 8.0)
 def trigonometric_limit(arithmetic: Arithmetic) -> float:
     """Beyond it the argument reduction of sine and cosine is not relied on."""
     return 2.0**10 if arithmetic.dtype == "float32" else 2.0**20
+
+
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
+def tangent_bounds(xp: Any, x: Array, arithmetic: Arithmetic) -> Bounds:
+    """Bounds of tan x for |x| < pi / 2, as the quotient of sine and cosine; infinite where the cosine may be zero."""
+    sine, cosine = SIN.bounds(xp, x, arithmetic), COS.bounds(xp, x, arithmetic)
+    down = sine[0] / xp.where(sine[0] < 0, cosine[0], cosine[1])
+    up = sine[1] / xp.where(sine[1] > 0, cosine[0], cosine[1])
+    down, up = widen(xp, down, up, 4.0, arithmetic)
+    positive = cosine[0] > 0
+    return xp.where(positive, down, -xp.inf), xp.where(positive, up, xp.inf)
+
+
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
+def tangent_slope_bounds(xp: Any, x: Array, arithmetic: Arithmetic) -> Bounds:
+    """Bounds of tan' x = 1 / cos^2 x for |x| < pi / 2."""
+    low, high = COS.bounds(xp, x, arithmetic)
+    down, up = widen(xp, 1.0 / (high * high), 1.0 / (low * low), 8.0, arithmetic)
+    return xp.maximum(down, 1.0), xp.where(low > 0, up, xp.inf)
