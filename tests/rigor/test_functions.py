@@ -96,12 +96,12 @@ def test_the_tangent_is_enclosed_up_to_its_poles(xp, dtype):
     arithmetic = ARITHMETICS[dtype]
     pole = np.dtype(dtype).type(1.570796)
     z = _points(float(pole), False, np.dtype(dtype).type)
-    z = np.concatenate([z, pole - np.geomspace(1e-7, 1, 300).astype(dtype), np.geomspace(1e-7, 1, 300).astype(dtype) - pole])
+    z = np.concatenate(
+        [z, pole - np.geomspace(1e-7, 1, 300).astype(dtype), np.geomspace(1e-7, 1, 300).astype(dtype) - pole]
+    )
 
     def bounds(z):
-        value, slope = (
-            f(xp, z, arithmetic) for f in (functions.tangent_bounds, functions.tangent_slope_bounds)
-        )
+        value, slope = (f(xp, z, arithmetic) for f in (functions.tangent_bounds, functions.tangent_slope_bounds))
         return *value, *slope
 
     found = [np.asarray(b) for b in (jax.jit(bounds) if xp is jnp else bounds)(z)]
@@ -116,7 +116,19 @@ def test_the_tangent_is_enclosed_up_to_its_poles(xp, dtype):
 @pytest.mark.parametrize("arithmetic", [FLOAT64, FLOAT32], ids=lambda a: a.name)
 def test_overflow_and_infinity_never_become_nan(arithmetic):
     x = np.array([1e30, -1e30, 1e38, np.inf, -np.inf], arithmetic.dtype)
-    for name in ("EXP", "TANH", "SIGMOID", "SOFTPLUS", "TANH_SLOPE", "SIGMOID_SLOPE", "TANH_CURVATURE", "SIGMOID_CURVATURE", "ATAN", "ATAN_SLOPE", "ATAN_CURVATURE"):
+    for name in (
+        "EXP",
+        "TANH",
+        "SIGMOID",
+        "SOFTPLUS",
+        "TANH_SLOPE",
+        "SIGMOID_SLOPE",
+        "TANH_CURVATURE",
+        "SIGMOID_CURVATURE",
+        "ATAN",
+        "ATAN_SLOPE",
+        "ATAN_CURVATURE",
+    ):
         down, up = getattr(functions, name).bounds(np, x, arithmetic)
         assert not np.isnan(down).any() and not np.isnan(up).any() and (down <= up).all()
         assert (down < np.inf).all()

@@ -154,7 +154,9 @@ class _SShaped(UnaryOperator):
         self, xp: Any, node: Node, lower: Array, upper: Array, arithmetic: Arithmetic, slopes: Array | None = None
     ) -> Relaxation:
         """Slopes: positions of the tangent points of the lower and of the upper line, from the zero outwards."""
-        curve = Curve(lambda z: self.value.bounds(xp, z, arithmetic), lambda z: self.steepness.bounds(xp, z, arithmetic))
+        curve = Curve(
+            lambda z: self.value.bounds(xp, z, arithmetic), lambda z: self.steepness.bounds(xp, z, arithmetic)
+        )
         positions = None if slopes is None else (slopes[1], slopes[0])
         above, below = s_shaped_lines(
             xp, curve, lower, upper, lambda a: self.touch(xp, a), lambda w: self.reach(xp, w), arithmetic, positions

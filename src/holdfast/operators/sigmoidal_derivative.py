@@ -7,7 +7,6 @@ curvature: Zhang et al., NeurIPS 2018, section 3.2; here for two inflections.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
