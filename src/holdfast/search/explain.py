@@ -8,6 +8,7 @@ import numpy as np
 
 from holdfast.spec.property import Constraint
 from holdfast.spec.query import Query
+from holdfast.spec.row import Row
 
 SHOWN = 6  # inputs, constraints or terms named before the rest is only counted
 
@@ -17,8 +18,10 @@ def _some(parts: Sequence[str], joint: str) -> str:
     return joint.join(parts[:SHOWN]) + (f"{joint}... ({rest} more)" if rest > 0 else "")
 
 
-def constraint_text(constraint: Constraint) -> str:
-    """One constraint as text: "Y_1 - Y_0 + 0.5 <= 0"; numbers are shortened."""
+def constraint_text(constraint: Constraint | Row) -> str:
+    """One constraint as text: "Y_1 - Y_0 + 0.5 <= 0"; numbers are shortened. Rows of conditions bring their own."""
+    if isinstance(constraint, Row):
+        return constraint.text
     parts = []
     for monomial, coefficient in sorted(constraint.terms, key=lambda term: term[1] < 0):  # what is added comes first
         name = "*".join(f"{tensor}_{index}" for tensor, index in monomial)
@@ -43,6 +46,8 @@ def box_text(query: Query, columns: np.ndarray, low: np.ndarray, high: np.ndarra
     parts = []
     for column, a, b in zip(columns, low, high, strict=True):
         port = next(p for p in query.inputs if p.start <= column < p.start + p.size)
-        name = f"X_{column}" if query.property.version == "1.0" else f"{port.name}_{column - port.start}"
+        name = port.name if port.size == 1 else f"{port.name}_{column - port.start}"
+        if query.property is not None and query.property.version == "1.0":
+            name = f"X_{column}"
         parts.append(f"{name} in [{a:.6g}, {b:.6g}]")
     return _some(parts, ", ")

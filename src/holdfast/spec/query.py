@@ -17,6 +17,7 @@ from holdfast.graph import Graph, Model, Tensor
 from holdfast.operators import INPUT, GraphBuilder
 from holdfast.spec.property import Constraint, Declaration, Property, Role
 from holdfast.spec.region import Box
+from holdfast.spec.row import Row
 from holdfast.spec.rows import add_rows
 
 
@@ -60,7 +61,7 @@ class Query:
     radii: Mapping[str, np.ndarray]
     strict: np.ndarray
     regions: tuple[Region, ...]
-    constraints: tuple[Constraint, ...]
+    constraints: tuple[Constraint, ...] | tuple[Row, ...]
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     semantics: str  # which executions the property speaks of: "real" or "float32"

@@ -1,0 +1,1 @@
+"""Sets that a closed loop never leaves: conditions, how they are proved, how sets are found."""

@@ -1,0 +1,185 @@
+"""Conditions about functions of the states: decrease on a band, nothing leaves through a face, one set inside another.
+
+Level sets of Lyapunov functions: {h <= b} cannot be left, and {h <= a} is reached from it, if h decreases along the flow wherever
+a <= h <= b and the flow does not leave the domain where h <= b (Khalil, Nonlinear Systems, 3rd ed., theorem 4.2 and section 8.2). General sets of
+inequalities: on each piece of the boundary its function must decrease. docs/certificates/loops.md, section 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from holdfast.errors import InputError
+from holdfast.graph import Model, Tensor
+from holdfast.invariance.features import Features, features
+from holdfast.invariance.regions import region, side, sides
+from holdfast.invariance.sets import Enclosed, Inequalities
+from holdfast.loop import ClosedLoop
+from holdfast.operators import GraphBuilder
+from holdfast.spec.condition import Condition, RowsBuilder
+from holdfast.spec.region import Box
+from holdfast.spec.row import Row, row
+from holdfast.transforms import embed
+from holdfast.transforms.compose import finish
+
+
+@dataclass(frozen=True, eq=False)
+class Sublevel:
+    """{x in D : h(x) <= top}: ``h`` Model (n,) -> (1,), ``name`` what messages call it; levels are enclosed."""
+
+    h: Model
+    top: Enclosed
+    domain: Box
+    name: str
+
+    def below(self, at: int, level: Enclosed) -> Row:
+        """h <= level, over the feature ``at``."""
+        return row({at: 1}, -level[1], f"{self.name} <= {float(level[1]):.6g}", doubt=level[1] - level[0])
+
+    def above(self, at: int, level: Enclosed, strict: bool = False) -> Row:
+        """h >= level."""
+        return row({at: -1}, level[0], f"{self.name} >= {float(level[0]):.6g}", strict, level[1] - level[0])
+
+
+def reached(loop: ClosedLoop, s: Sublevel, bottom: Enclosed) -> list[Condition]:
+    """What proves that {h <= bottom} is reached from {h <= top}, and neither is left (bottom = top: only that)."""
+    return [decrease(loop, s, bottom), stay(loop, s)] if loop.kind == "ode" else [step(loop, s, bottom)]
+
+
+def decrease(loop: ClosedLoop, s: Sublevel, bottom: Enclosed) -> Condition:
+    """Dh < 0 where bottom <= h <= top."""
+    f = features(loop, s.h, change=True)
+    value, change = _at(f.value), _at(f.change)
+    rows = RowsBuilder()
+    growing = row({change: -1}, 0, f"{s.name} does not decrease along the flow")
+    case = rows.case([s.below(value, s.top), s.above(value, bottom), growing])
+    return _condition(loop, f"{s.name} decreases on the band", f, rows, [(s.domain, [case])])
+
+
+def stay(loop: ClosedLoop, s: Sublevel) -> Condition:
+    """No flow out of the domain where h <= top."""
+    f = features(loop, s.h, flow=True)
+    value, flow = _at(f.value), _at(f.flow)
+    rows, places = RowsBuilder(), []
+    for i, upper in sides(loop.states):
+        out = row({flow + i: -1 if upper else 1}, 0, f"{loop.states[i]} leaves the domain", strict=True)
+        places.append((side(s.domain, i, upper), [rows.case([s.below(value, s.top), out])]))
+    return _condition(
+        loop, f"{s.name} <= {float(s.top[1]):.6g} is not left through a face of the domain", f, rows, places
+    )
+
+
+def step(loop: ClosedLoop, s: Sublevel, bottom: Enclosed) -> Condition:
+    """Maps: h gets smaller on the band, both sub-level sets are mapped into themselves, nothing leaves the domain."""
+    f = features(loop, s.h, change=True, flow=True)
+    value, after, flow = _at(f.value), _at(f.change), _at(f.flow)
+    rows, cases = RowsBuilder(), []
+    within = s.below(value, s.top)
+    if bottom[0] < s.top[0]:
+        growing = row({value: 1, after: -1}, 0, f"{s.name} does not decrease in the next step")
+        cases.append(rows.case([within, s.above(value, bottom), growing]))
+    cases.append(rows.case([within, s.above(after, s.top, strict=True)]))
+    if bottom[0] < s.top[0]:
+        cases.append(rows.case([s.below(value, bottom), s.above(after, bottom, strict=True)]))
+    for i, name in enumerate(loop.states):
+        for sign, end in ((-1, s.domain.exact_upper(i)), (1, -s.domain.exact_lower(i))):
+            out = row({flow + i: sign}, end, f"next {name} is outside of the domain", strict=True)
+            cases.append(rows.case([within, out]))
+    return _condition(loop, f"{s.name} decreases from step to step", f, rows, [(s.domain, cases)])
+
+
+def later(loop: ClosedLoop, kept: Sequence[Sublevel], s: Sublevel) -> Condition:
+    """Inside all of ``kept``, which is never left, the function of ``s`` decreases down to its top."""
+    values = side_by_side([k.h for k in (*kept, s)], len(loop.states))
+    f = features(loop, values, change=True)
+    last, first = len(kept), _at(f.change)
+    rows = RowsBuilder()
+    within = [k.below(i, k.top) for i, k in enumerate(kept)]
+    if loop.kind == "ode":
+        growing = row({first + last: -1}, 0, f"{s.name} does not decrease along the flow")
+        cases = [rows.case([*within, s.above(last, s.top), growing])]
+    else:
+        growing = row({last: 1, first + last: -1}, 0, f"{s.name} does not decrease in the next step")
+        leaving = [s.below(last, s.top), s.above(first + last, s.top, strict=True)]
+        cases = [rows.case([*within, s.above(last, s.top), growing]), rows.case([*within, *leaving])]
+    return _condition(loop, f"{s.name} decreases inside what is kept", f, rows, [(kept[0].domain, cases)])
+
+
+def inside(loop: ClosedLoop, kept: Sequence[Sublevel], where: Box, target: Inequalities) -> Condition:
+    """The part of the box ``where`` that lies in all of ``kept`` lies in the set ``target``."""
+    f = features(loop, side_by_side([*(k.h for k in kept), target.functions], len(loop.states)))
+    rows, cases = RowsBuilder(), []
+    within = [k.below(i, k.top) for i, k in enumerate(kept)]
+    for g in target.sides:
+        cases.append(rows.case([*within, g.moved(len(kept)).negated(f"not {g.text}")]))
+    for i, name in enumerate(loop.states) if target.domain else ():
+        low, high = target.hull.exact_lower(i), target.hull.exact_upper(i)
+        if where.exact_lower(i) < low or where.exact_upper(i) > high:
+            raise InputError(
+                f"the set must lie in the domain: {name} ranges over [{where.lower[i]:g}, {where.upper[i]:g}] here"
+            )
+    return _condition(loop, "what is reached lies inside the target", f, rows, [(where, cases)])
+
+
+def boundary(loop: ClosedLoop, states: Inequalities, where: str) -> list[Condition]:
+    """Plants given by a differential equation: on each piece of the boundary its function decreases."""
+    f = features(loop, states.functions, change=True)
+    value, change = _at(f.value), _at(f.change)
+    conditions = []
+    for g in states.sides:
+        rows = RowsBuilder()
+        others = [h for h in states.sides if h is not g]
+        rest = [h.moved(value) for h in others]
+        here = [g.moved(value), g.moved(value).negated(f"at the end of {g.text}", strict=False)]
+        growing = row({i + change: -c for i, c in g.terms}, 0, f"the flow does not point into {g.text}")
+        case = rows.case([*rest, *here, growing])
+        conditions.append(
+            _condition(loop, f"{where}: the flow points inwards where {g.text} ends", f, rows, [(states.hull, [case])])
+        )
+    if states.domain:
+        f = features(loop, states.functions, flow=True)
+        value, flow = _at(f.value), _at(f.flow)
+        rows, places = RowsBuilder(), []
+        for i, upper in sides(loop.states):
+            out = row({flow + i: -1 if upper else 1}, 0, f"{loop.states[i]} leaves the domain", strict=True)
+            places.append((side(states.hull, i, upper), [rows.case([*(g.moved(value) for g in states.sides), out])]))
+        conditions.append(_condition(loop, f"{where}: no flow out of the domain", f, rows, places))
+    return conditions
+
+
+def image(loop: ClosedLoop, states: Inequalities, where: str) -> Condition:
+    """Maps: the set is mapped into itself."""
+    f = features(loop, states.functions, change=True, flow=True)
+    value, after, flow = _at(f.value), _at(f.change), _at(f.flow)
+    rows, cases = RowsBuilder(), []
+    within = [g.moved(value) for g in states.sides]
+    for g in states.sides:
+        beyond = g.moved(after).negated(f"next: not {g.text}")
+        cases.append(rows.case([*within, beyond]))
+    for i, name in enumerate(loop.states) if states.domain else ():
+        for sign, end in ((-1, states.hull.exact_upper(i)), (1, -states.hull.exact_lower(i))):
+            out = row({flow + i: sign}, end, f"next {name} is outside of the domain", strict=True)
+            cases.append(rows.case([*within, out]))
+    return _condition(loop, f"{where}: the next state stays inside", f, rows, [(states.hull, cases)])
+
+
+def side_by_side(functions: Sequence[Model], n: int) -> Model:
+    """Values of several functions of the states, one behind the other."""
+    builder = GraphBuilder()
+    x = builder.input((n,), "states")
+    parts = [embed(builder, m, [x])[0] for m in functions]
+    output = parts[0] if len(parts) == 1 else builder.add("concat", parts, axis=0)
+    return finish(builder, [output], (Tensor("states", (n,)),), (Tensor("values", builder.shape(output)),), "values")
+
+
+def _condition(
+    loop: ClosedLoop, purpose: str, f: Features, rows: RowsBuilder, places: Sequence[tuple[Box, Sequence[tuple[int, ...]]]]
+) -> Condition:  # fmt: skip
+    regions = tuple(region(box, loop.others, tuple(cases)) for box, cases in places)
+    return Condition(purpose, loop.variables, f.model, tuple(rows.rows), regions)
+
+
+def _at(place: int | None) -> int:
+    assert place is not None
+    return place
