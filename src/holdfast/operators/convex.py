@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from holdfast.graph import Node, Shape
-from holdfast.operators.lines import Curve, Line, between, enclose, negate, relax_convex
+from holdfast.operators.lines import Curve, Line, between, chord, enclose, negate, relax_convex, tangent
 from holdfast.operators.operator import Array, Relaxation, UnaryOperator
 from holdfast.operators.sigmoidal import s_shaped_above
 from holdfast.rigor import Arithmetic
@@ -129,13 +129,16 @@ class Log(UnaryOperator):
     def relax(
         self, xp: Any, node: Node, lower: Array, upper: Array, arithmetic: Arithmetic, slopes: Array | None = None
     ) -> Relaxation:
-        """Slope: position of the tangent point between the ends. A lower bound near zero leaves only the constants."""
+        """Slope: position of the tangent point between the ends. A lower bound near zero leaves no line below."""
         least = _gentle(lower)
         box = xp.maximum(lower, least), xp.maximum(upper, least)
         point = between(xp, *box, 0.5 if slopes is None else slopes[0])
         curve = Curve(lambda z: LOG.bounds(xp, z, arithmetic), lambda z: RECIPROCAL.bounds(xp, z, arithmetic))
-        down, up = self.interval(xp, node, lower, upper, arithmetic)
-        return negate(relax_convex(xp, curve.negated(), point, box, (-up, -down), arithmetic, lower < least))
+        above = tangent(xp, curve, point, xp.maximum(lower, 0.0), box[1], arithmetic)
+        slope, shift = chord(xp, curve.negated(), *box, arithmetic)
+        below = Line(slope, xp.where(lower < least, xp.inf, shift))
+        values = self.interval(xp, node, lower, upper, arithmetic)
+        return enclose(xp, above, below, values, lower, upper, upper < least)
 
     def domain(self, node: Node) -> tuple[float, float]:
         return (0.0, float("inf"))
@@ -201,6 +204,9 @@ class Reciprocal(UnaryOperator):
         down = RECIPROCAL.bounds(xp, xp.where(zero, 1.0, upper), arithmetic)[0]
         up = RECIPROCAL.bounds(xp, xp.where(zero, 1.0, lower), arithmetic)[1]
         return xp.where(zero, -np.inf, down), xp.where(zero, np.inf, up)
+
+    def undefined(self, xp: Any, node: Node, lower: Array, upper: Array, arithmetic: Arithmetic) -> Array:
+        return xp.isinf(self.interval(xp, node, lower, upper, arithmetic)[0])
 
     @np.errstate(over="ignore", invalid="ignore", divide="ignore")
     def relax(

@@ -127,3 +127,7 @@ class UnaryOperator(Operator):
     def domain(self, node: Node) -> tuple[float, float]:
         """The closed interval on which f is defined (bounds outside it are an error the engine reports)."""
         return (-float("inf"), float("inf"))
+
+    def undefined(self, xp: Any, node: Node, lower: Array, upper: Array, arithmetic: Arithmetic) -> Array:
+        """Where [lower, upper] may hold a pole inside the `domain`: `interval` is infinite there, and no reason to stop."""
+        return lower != lower  # false everywhere

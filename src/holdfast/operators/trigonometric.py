@@ -213,6 +213,9 @@ class Tan(UnaryOperator):
         low, high = tangent_bounds(xp, lower, arithmetic)[0], tangent_bounds(xp, upper, arithmetic)[1]
         return xp.where(pole, -np.inf, low), xp.where(pole, np.inf, high)
 
+    def undefined(self, xp: Any, node: Node, lower: Array, upper: Array, arithmetic: Arithmetic) -> Array:
+        return self._branch(xp, lower, upper, arithmetic)[3]
+
     @np.errstate(over="ignore", invalid="ignore", divide="ignore")
     def relax(
         self, xp: Any, node: Node, lower: Array, upper: Array, arithmetic: Arithmetic, slopes: Array | None = None
