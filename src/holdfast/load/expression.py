@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
 
-LONGEST = 100_000  # characters of one formula
+LONGEST = 2_000_000  # characters of one formula
 DEEPEST = 60  # parentheses, calls, powers and signs inside each other
 LARGEST_EXPONENT = 400  # decimal exponent of a number: beyond float64 either way
 FUNCTIONS = (
