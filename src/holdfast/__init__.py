@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     )
     from holdfast.graph import Model
     from holdfast.load import load_model as load
+    from holdfast.load.function import load_function
+    from holdfast.load.python_loop import Loop
     from holdfast.spec.property import Property
     from holdfast.verdict import CertificateStatus, Counterexample, Reason, Result, Verdict
 
@@ -36,6 +38,7 @@ __all__ = [
     "HoldfastError",
     "InputError",
     "InternalError",
+    "Loop",
     "MismatchError",
     "Model",
     "ModelError",
@@ -48,6 +51,7 @@ __all__ = [
     "bound",
     "check",
     "load",
+    "load_function",
     "load_property",
     "verify",
 ]
@@ -55,8 +59,10 @@ __all__ = [
 _HOME = {
     "Bounds": "holdfast.bounds.bounder",
     "Check": "holdfast.certificate.check",
+    "Loop": "holdfast.load.python_loop",
     "Model": "holdfast.graph",
     "check": "holdfast.certificate.check",
+    "load_function": "holdfast.load.function",
     "Property": "holdfast.spec.property",
     **dict.fromkeys(("bound", "load_property", "verify"), "holdfast.api"),
     **dict.fromkeys(("CertificateStatus", "Counterexample", "Reason", "Result", "Verdict"), "holdfast.verdict"),

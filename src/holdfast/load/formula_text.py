@@ -21,6 +21,7 @@ from holdfast.operators import INPUT, OPERATORS, LinearOperator
 _LONGEST = 2_000_000  # characters of all formulas together
 _ZERO = Fraction(0)
 _DIGITS = 40  # a decimal expansion up to this length is written as it is
+_MOST_DIGITS = 900
 _SHORT = 24  # a quotient up to this length is repeated rather than named
 _LONG = 300  # a longer sub-expression gets a name in any case: nothing nests too deeply
 _FUNCTIONS = {
@@ -64,13 +65,13 @@ def formula_text(
     names: Sequence[str],
     *,
     divisors: Mapping[str, np.ndarray] | None = None,
-    prefix: str = "d",
+    prefix: str | None = "d",
 ) -> FormulaTexts:
     """The outputs of ``model`` as formulas in ``names``, one name per input element in order.
 
     Exact: every number is written out in full, or as a quotient. ``divisors``: parameter key -> the float64 numbers
     that 1 was divided by, for quotients the model holds with a radius (`load.function.TracedFunction`). ``prefix``:
-    definitions are called d1, d2, ... (names already taken are passed over).
+    definitions are called d1, d2, ... (names already taken are passed over); None: everything stands in the formulas.
 
     >>> from holdfast.load.function import load_function
     >>> model = load_function(lambda x: [x[1], 2 * x[0] / (1 + x[0] ** 2)], {"x": 2})
@@ -186,7 +187,7 @@ class _Writer:
             flat = [Fraction(float(v)) for v in values.flat]
         return _array(flat, values.shape)
 
-    def texts(self, outputs: Sequence[Form], taken: set[str], prefix: str) -> FormulaTexts:
+    def texts(self, outputs: Sequence[Form], taken: set[str], prefix: str | None) -> FormulaTexts:
         """Writes the forms; atoms with several readers first, as definitions."""
         live, readers = self._readers(outputs)
         words: dict[int, tuple[str, int]] = {}  # atom -> its text, and how tightly it binds (0 sum, 1 product, 2 all)
@@ -195,7 +196,7 @@ class _Writer:
         for number in live:  # arguments come before what reads them
             text, tight = self._word(self.atoms[number], words)
             shared = readers[number] > 1 and (self.atoms[number].op != "reciprocal" or len(text) > _SHORT)
-            if (shared or len(text) > _LONG) and self.atoms[number].op != INPUT:
+            if prefix is not None and (shared or len(text) > _LONG) and self.atoms[number].op != INPUT:
                 name = _free(prefix, taken)
                 definitions.append((name, text))
                 length += len(text)
@@ -293,8 +294,10 @@ def _number(value: Fraction) -> str:
         return f"{digits[:-places]}.{digits[-places:]}" if places else digits
     if value.denominator == 1:  # a large integer
         return str(value.numerator)
-    bottom = f"2^{twos}" if q == 1 and not fives and twos > 64 else str(value.denominator)
-    return f"({value.numerator}/{bottom})"
+    text = f"({value.numerator}/{value.denominator})"
+    if len(text) > _MOST_DIGITS:
+        raise ModelError(f"a constant near {float(value):.6g} has too many digits to be written as text")
+    return text
 
 
 def _sum(form: Form, words: Mapping[int, tuple[str, int]]) -> str:
