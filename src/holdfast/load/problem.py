@@ -43,14 +43,14 @@ def load_problem(path: str | Path) -> Problem:
     place = Place(str(path))
     table(place, document, _TOP, ("format", "plant"))
     if document["format"] != FORMAT:
-        place.at("format").fail(f"found {document['format']!r}, accepted: {FORMAT}")
-    title = string(place.at("title"), document.get("title", ""))
+        place.field("format").fail(f"found {document['format']!r}, accepted: {FORMAT}")
+    title = string(place.field("title"), document.get("title", ""))
     notes = table(place.at("notes"), document.get("notes", {}))
     loader = _Loader(path)
     listed = array(place.at("instance"), document.get("instance", []), of="an array of tables")
     instances: list[Instance] = []
     for i, given in enumerate(listed):
-        where = Place(str(path), f"[[instance]] {i}:")
+        where = Place(str(path), f"[[instance]] {i}")
         fields = table(where, given, _INSTANCE, ("id",))
         identity = string(where.at("id"), fields["id"])
         if any(identity == other.id for other in instances):
@@ -130,7 +130,7 @@ class _Loader:
             steps, time = read_horizon(place.at("horizon"), document["horizon"], loop)
         setting = Setting(loop, formulas, initial, steps, time)
         properties = read_properties(Place(file, "[[property]]"), document.get("property", []), setting)
-        expected = choice(place.at("expected"), document["expected"], _EXPECTED) if "expected" in document else None
+        expected = choice(place.field("expected"), document["expected"], _EXPECTED) if "expected" in document else None
         return Instance(identity, loop, properties, initial, steps, time, expected, document)
 
     def network(self, place: Place, value: Any) -> Model:

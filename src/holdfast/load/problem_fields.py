@@ -29,8 +29,17 @@ class Place:
             return Place(self.file, self.table, (*self.keys[:-1], f"{self.keys[-1] if self.keys else ''}[{key}]"))
         return Place(self.file, self.table, (*self.keys, key)) if self.table else Place(self.file, f"[{key}]")
 
+    def field(self, key: str) -> Place:
+        """A key at the top of the file that is no table."""
+        return Place(self.file, "", (key,))
+
     def __str__(self) -> str:
-        where = f"{self.table} {'.'.join(self.keys)}".strip()
+        inner = ".".join(self.keys)
+        where = (
+            f"{self.table}{' ' if self.table.endswith(']') else ': '}{inner}"
+            if self.table and inner
+            else self.table or inner
+        )
         return f"{self.file}: {where}" if where else self.file
 
     def fail(self, message: str | Exception) -> NoReturn:
@@ -40,6 +49,8 @@ class Place:
 
 def shown(value: Any) -> str:
     """A value as it can stand in a message."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
     text = f"'{value}'" if isinstance(value, str) else str(value) if isinstance(value, Decimal) else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 

@@ -97,7 +97,7 @@ def read_properties(place: Place, value: Any, setting: Setting) -> tuple[Tempora
     found: list[TemporalProperty] = []
     for i, given in enumerate(array(place, value, of="an array of tables")):
         identity = given.get("id", i) if isinstance(given, Mapping) else i
-        where = Place(place.file, f"{place.table} {identity}:")
+        where = Place(place.file, f"{place.table} {identity}")
         property_ = _property(where, given, setting)
         if any(property_.id == other.id for other in found):
             where.fail(f"the id {property_.id} is used twice")
