@@ -80,6 +80,11 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[int, ...]]] = {
     "shapes": (lambda x: (x.reshape(2, 3).T[:, None, :] * 2.0).squeeze(1), (6,)),
     "float32 constants": (lambda x: x * np.float32(0.1), (2,)),
     "nested jit": (jax.jit(lambda x: jax.jit(jnp.sin)(x)), (2,)),
+    "mass matrix": (lambda x: jnp.linalg.solve(jnp.array([[3.0, jnp.cos(x[0])], [jnp.cos(x[0]), 2 + x[1] ** 2]]), x), (2,)),
+    "constant matrix": (lambda x: jnp.linalg.solve(jnp.array([[3.0, 1.0, 0.0], [1.0, 2.0, 0.5], [0.0, 1.0, 4.0]]), x), (3,)),
+    "inverse": (lambda x: jnp.linalg.inv(jnp.array([[3.0, x[0]], [jnp.sin(x[1]), 9.0]])) @ x, (2,)),
+    "matrix of one": (lambda x: jnp.linalg.solve(x[:1, None] + 5.0, x[1:]), (2,)),
+    "several right sides": (lambda x: jnp.linalg.solve(jnp.diag(x) + 5.0 * A + 20 * jnp.eye(2), jnp.outer(x, x)), (2,)),
     "gradient": (jax.grad(lambda x: jnp.sum(jnp.sin(x) * x[0] ** 2)), (2,)),
     "jacobian": (lambda x: jax.jacobian(lambda z: jnp.stack([z[0] * z[1], jnp.tanh(z[1])]))(x) @ x, (2,)),
 }  # fmt: skip
@@ -230,6 +235,9 @@ def test_what_is_missing_is_named_all_at_once_with_its_lines() -> None:
         (lambda x, u: x, "cannot be traced"),
         (lambda x: jax.lax.while_loop(lambda s: s[0] < 1, lambda s: s + 1, x), "while"),
         (lambda x: (x[0] == x[1]) * 1.0, "eq of variables"),
+        (lambda x: jnp.linalg.solve(jnp.diag(jnp.tile(x, 3)[1:]), jnp.ones(5)), "of 5 unknowns"),
+        (lambda x: jnp.linalg.eigvalsh(jnp.outer(x, x)), "eigh"),
+        (lambda x: jax.lax.linalg.lu(jnp.outer(x, x))[0], "lu at"),
         (lambda x: x[0] ** jnp.array([2.0, 3.0]), "exponents that differ"),
     ],
 )

@@ -15,6 +15,8 @@ import pytest
 from holdfast.errors import HoldfastError, InputError
 from holdfast.graph import Model
 from holdfast.load.function import load_function
+from holdfast.load.problem import load_problem
+from holdfast.load.problem_writing import write_problem
 from holdfast.load.python_loop import Loop
 from holdfast.transforms.evaluate import evaluate
 
@@ -92,6 +94,22 @@ def test_a_map_with_an_onnx_file(monkeypatch: pytest.MonkeyPatch) -> None:
     assert loop.loop.plant.kind == "map" and loop.loop.plant.bounded == (True, False)
     controller = loop.loop.controller
     assert controller is not None and controller.feedback == "step"
+
+
+def test_the_document_is_a_problem_file(tmp_path: Path) -> None:
+    def oscillator(x: Any, u: Any, w: Any, p: Any) -> Any:
+        s = jnp.sin(x[0]) / 3
+        return [x[1], 0.1 * s - p[0] * jnp.clip(x[1], -1, 1) * s + w[0]]
+
+    loop = Loop(oscillator, states=["a", "b"], disturbances={"w": (-0.1, 0.1)}, parameters={"c": "0.3"})
+    write_problem(loop, tmp_path / "problem.toml")
+    (instance,) = load_problem(tmp_path / "problem.toml").instances
+    read, built = instance.loop.plant, loop.loop.plant
+    assert read.signals == built.signals and read.dynamics.graph == built.dynamics.graph
+    assert [p.tolist() for p in read.dynamics.parameters.values()] == [
+        p.tolist() for p in built.dynamics.parameters.values()
+    ]
+    assert read.disturbances.exact_upper(0) == Fraction(0.1)
 
 
 def test_many_scalars_become_few_vectors() -> None:

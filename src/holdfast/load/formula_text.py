@@ -124,8 +124,7 @@ class _Writer:
         if isinstance(card, LinearOperator) and card.exact:
             return self.move(card, node, x)
         if node.op in _ELEMENTWISE:
-            detail = tuple(node.attributes)
-            return _each(lambda a: self.atom(Atom(node.op, (a,), detail)), node.shape, x[0])
+            return _each(lambda a: self.applied(node, a), node.shape, x[0])
         if node.op == "product":
             return _each(self.product, node.shape, *x)
         if node.op == "add":
@@ -149,6 +148,13 @@ class _Writer:
             ]
             return _array(forms, node.shape)
         raise ModelError(f"{self.where}: operator {node.op} has no word in the grammar of formulas")
+
+    def applied(self, node: Node, a: Form) -> Form:
+        """A function of one form; of a number where the result is rational, that number."""
+        if not a.coefficients and node.op in ("reciprocal", "square", "power") and (a.shift or node.op != "reciprocal"):
+            exponent = {"reciprocal": -1, "square": 2}.get(node.op) or int(node["exponent"])
+            return Form(shift=a.shift**exponent)
+        return self.atom(Atom(node.op, (a,), tuple(node.attributes)))
 
     def move(self, card: LinearOperator, node: Node, x: list[np.ndarray]) -> np.ndarray:
         """Operators that move or copy numbers, run on positions; 0 stands for a zero put in (padding)."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.load.elements import Elements, NoTranslation, Translation, Value, array_of
+from holdfast.load.linear_solve import solve
 
 _LONGEST_SCAN = 1000
 _CALLS = ("jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "checkpoint", "remat")  # fmt: skip
@@ -199,7 +200,7 @@ def lower(
     values |= dict(zip(jaxpr.invars, arguments, strict=True))
 
     def read(atom: Any) -> Value | None:
-        return np.asarray(atom.val, atom.aval.dtype) if hasattr(atom, "val") else values[atom]
+        return np.asarray(atom.val, atom.aval.dtype) if hasattr(atom, "val") else values.get(atom)
 
     for equation in _live(jaxpr):
         read_in = [read(atom) for atom in equation.invars]
@@ -214,9 +215,38 @@ def _live(jaxpr: Any) -> list[Any]:
     kept = []
     for equation in reversed(jaxpr.eqns):
         if needed.intersection(equation.outvars):
-            needed.update(v for v in equation.invars if not hasattr(v, "val"))
+            needed.update(v for v in _read_by(equation) if not hasattr(v, "val"))
             kept.append(equation)
     return kept[::-1]
+
+
+def _read_by(equation: Any) -> list[Any]:
+    """What is read of an equation's operands: of a linear system its matrix and right side, not its factors."""
+    if equation.primitive.name != "custom_linear_solve":
+        return list(equation.invars)
+    lengths = equation.params["const_lengths"]
+    return [*equation.invars[: lengths.matvec], *equation.invars[sum(lengths) :]]
+
+
+def _linear_solve(t: Translation, equation: Any, x: list[Value | None]) -> list[Value | None]:
+    """Rows of right sides with one matrix, read off by applying it to the unit vectors."""
+    lengths, matvec = equation.params["const_lengths"], equation.params["jaxprs"].matvec
+    constants, sides = x[: lengths.matvec], x[sum(lengths) :]
+    if any(v is None for v in (*constants, *sides)):
+        return [None] * len(equation.outvars)
+    if len(sides) != 1 or sides[0] is None or not sides[0].shape:
+        raise NoTranslation("of several systems")
+    right = t.elements(sides[0]).ids
+    n = right.shape[-1]
+    columns = []
+    for j in range(n):
+        unit = np.zeros(right.shape)
+        unit.reshape(-1, n)[0, j] = 1.0
+        (image,) = lower(t, matvec.jaxpr, matvec.consts, [*constants, unit])
+        if image is None:
+            return [None]
+        columns.append(t.elements(image).ids.reshape(-1, n)[0])
+    return [Elements(solve(t, np.stack(columns, axis=1), right.reshape(-1, n)).ids.reshape(right.shape))]
 
 
 def _equation(t: Translation, equation: Any, x: list[Value | None]) -> list[Value | None]:
@@ -231,6 +261,8 @@ def _equation(t: Translation, equation: Any, x: list[Value | None]) -> list[Valu
     known = [v for v in x if v is not None]
     t.where = source_line(equation)
     try:
+        if name == "custom_linear_solve":
+            return _linear_solve(t, equation, x)
         if name in _MOVES:
             return _move(t, equation, known) if len(known) == len(x) else [None] * len(equation.outvars)
         if name not in PRIMITIVES:
