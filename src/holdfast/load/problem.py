@@ -84,6 +84,8 @@ def merge(document: Mapping[str, Any], override: Mapping[str, Any], place: Place
     if changes:
         controller = table(Place(place.file, "[controller]"), document.get("controller", {}))
         dropped = {_INSTEAD[key] for key in changes if key in _INSTEAD} - set(changes)
+        if changes.get("feedback") == "continuous":
+            dropped |= {"period"} - set(changes)
         merged["controller"] = {**{k: v for k, v in controller.items() if k not in dropped}, **changes}
     if "id" in override:
         merged["instance"] = [{"id": override["id"]}]

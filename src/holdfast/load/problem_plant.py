@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from decimal import Context, Decimal
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -111,8 +112,13 @@ def read_plant(place: Place, value: Any) -> tuple[Plant, Formulas]:
 
 
 def box_of(ends: list[tuple[Fraction, Fraction]]) -> Box:
-    """A box from exact ends."""
-    return Box.of([a for a, _ in ends], [b for _, b in ends])
+    """A box from exact ends, as decimals where they are some: people read them."""
+    return Box.of([_readable(a) for a, _ in ends], [_readable(b) for _, b in ends])
+
+
+def _readable(value: Fraction) -> Decimal | Fraction:
+    decimal = Context(prec=60).divide(Decimal(value.numerator), Decimal(value.denominator))
+    return decimal if Fraction(decimal) == value else value
 
 
 def _signals(place: Place, fields: Mapping[str, Any]) -> tuple[Formulas, dict[str, Box]]:

@@ -49,10 +49,11 @@ def _table(lines: list[str], values: Mapping[str, Any], path: tuple[str, ...]) -
     deeper: list[tuple[str, Any]] = []
     for key, value in values.items():
         tables = isinstance(value, list | tuple) and value and all(isinstance(v, Mapping) for v in value)
-        if (isinstance(value, Mapping) and len(path) < 1) or (tables and key in ("property", "instance")):
+        long = len(path) == 1 and isinstance(value, Mapping) and len(_entry(key, value)) > _WIDTH
+        if (isinstance(value, Mapping) and not path) or long or (tables and key in ("property", "instance")):
             deeper.append((key, value))
-            continue
-        lines.append(_entry(key, value))
+        else:
+            lines.append(_entry(key, value))
     for key, value in deeper:
         header = ".".join(map(_key, (*path, key)))
         for item in [value] if isinstance(value, Mapping) else value:
