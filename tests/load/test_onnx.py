@@ -70,7 +70,7 @@ ONE_INPUT = {
     "Relu": ({}, [], ROW, 13), "LeakyRelu": ({"alpha": 0.3}, [], ROW, 13), "LeakyRelu default": ({}, [], ROW, 13),
     "PRelu": ({}, [f([0.2])], ROW, 13), "PRelu channels": ({}, [weights(2, 1, 1)], IMAGE, 13),
     "Abs": ({}, [], ROW, 13), "Neg": ({}, [], ROW, 13), "Sign": ({}, [], ROW, 13), "Identity": ({}, [], ROW, 13),
-    "Sigmoid": ({}, [], ROW, 13), "Tanh": ({}, [], ROW, 13), "Exp": ({}, [], ROW, 13), "Sin": ({}, [], ROW, 13),
+    "Sigmoid": ({}, [], ROW, 13), "Tanh": ({}, [], ROW, 13), "Atan": ({}, [], ROW, 13), "Exp": ({}, [], ROW, 13), "Sin": ({}, [], ROW, 13),
     "Cos": ({}, [], ROW, 13), "Softplus": ({}, [], ROW, 13), "HardSigmoid": ({"alpha": 0.3, "beta": 0.4}, [], ROW, 13),
     "HardSwish": ({}, [], ROW, 14), "Softmax": ({"axis": -1}, [], (1, 3, 4), 13), "Softmax old": ({"axis": 1}, [], (2, 3, 4), 11),
     "Clip": ({}, [f(-1.0), f(0.5)], ROW, 13), "Clip old": ({"min": -1.0, "max": 2.0}, [], ROW, 6),
@@ -163,6 +163,11 @@ def test_operator_on_positive_inputs(case: str, tmp_path: Path) -> None:
     path = save(tmp_path, one_node(case, POSITIVE))
     skip_if_missing(path)
     agree(path, 0.1, 5.0)
+
+
+@pytest.mark.parametrize("case", ["Tan", "Asin", "Acos"])
+def test_operator_on_small_inputs(case: str, tmp_path: Path) -> None:
+    agree(save(tmp_path, one_node(case, {case: ({}, [], ROW, 13)})), -0.99, 0.99)
 
 
 TWO_INPUTS = {

@@ -158,7 +158,7 @@ def _sech_near_touch(xp: Any, far: Array) -> Array:
     start = 1.0 / (far + far * xp.sqrt(1.0 + (1.0 / (c * c) - 2.0) / far / far))
     a = xp.minimum(far, 1e8)  # beyond, the start is exact to rounding
     base, t = _sech_square(xp, a)[0], xp.minimum(start, c)
-    for _ in range(4):
+    for _ in range(3):
         f, h = _sech_square(xp, t)
         value = f - 2.0 * f * h * (a - t) - base
         turn = xp.minimum(f * (6.0 * h * h - 2.0), -1e-4) * xp.maximum(a - t, 1e-4)
@@ -173,7 +173,7 @@ def _sech_far_touch(xp: Any, near: Array) -> Array:
     size = abs(b)
     goal = -2.0 * (size + xp.log1p(xp.exp(-2.0 * size)))
     t = xp.where(b > 0, 1.09 - 0.6554 * b, size + 0.5 * xp.log(8.9 + 4.0 * size))
-    for _ in range(4):
+    for _ in range(3):
         f, h = _sech_square(xp, t)
         arm = 1.0 + 2.0 * h * (t - b)
         value = xp.log(arm) - 2.0 * (t + xp.log1p(xp.exp(-2.0 * t))) - goal
