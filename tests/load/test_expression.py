@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import re
 from fractions import Fraction
 
+import flint
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from holdfast.bounds.bounder import bound
 from holdfast.load.expression import (
     Call,
     FormulaError,
@@ -62,6 +66,37 @@ def test_value(text: str) -> None:
     for _ in range(5):
         point = dict(zip(NAMES, rng.uniform(0.3, 1.9, 3), strict=True))
         assert value([text], point)[0] == pytest.approx(by_python(text, **point), rel=1e-12, abs=1e-12)
+
+
+def by_balls(text: str, point: dict[str, Fraction]) -> flint.arb:
+    """The value as a ball of 256 bits, by Python's grammar again; numbers of the text are rationals."""
+    functions = {name: getattr(flint.arb, name) for name in PYTHON if hasattr(flint.arb, name)}
+    functions |= {
+        "abs": abs, "pi": flint.arb.pi(), "sigmoid": lambda v: 1 / (1 + (-v).exp()), "sign": flint.arb.sgn,
+        "min": lambda *v: functools.reduce(flint.arb.min, v), "max": lambda *v: functools.reduce(flint.arb.max, v),
+        "number": lambda t: flint.arb(flint.fmpq(Fraction(t).numerator, Fraction(t).denominator)),
+    }  # fmt: skip
+    numbers = re.sub(r"(?<![A-Za-z_])(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+)", r"number('\1')", text)
+    values = {name: flint.arb(flint.fmpq(v.numerator, v.denominator)) for name, v in point.items()}
+    return eval(numbers.replace("^", "**"), {"__builtins__": {}}, {**functions, **values})
+
+
+@pytest.mark.parametrize("method", ["interval", "backward"])
+def test_bounds_of_formulas_contain_their_values(method: str) -> None:
+    """No tolerance: the balls must lie inside the bounds, on boxes that are points, thin and wide."""
+    model = compile_formulas(dict(zip(map(str, range(len(FORMULAS))), FORMULAS, strict=True)), NAMES)
+    rng = np.random.default_rng(11)
+    for width in (0.0, 1e-9, 0.25):
+        lower = rng.uniform(0.4, 1.6, 3)
+        upper = lower + width
+        found = bound(model, lower, upper, method=method)
+        for _ in range(8):
+            point = np.clip(rng.choice([lower, upper, rng.uniform(lower, upper)], axis=0), lower, upper)
+            exact = dict(zip(NAMES, map(Fraction, point.tolist()), strict=True))
+            with flint.ctx.workprec(256):
+                for text, low, high in zip(FORMULAS, found.lower.ravel(), found.upper.ravel(), strict=True):
+                    ball = by_balls(text, exact)
+                    assert ball.is_finite() and not ball < flint.arb(low) and not ball > flint.arb(high), text
 
 
 def test_all_formulas_share_few_nodes() -> None:
