@@ -53,15 +53,19 @@ class _Arc(UnaryOperator):
         edge = 1.0 - (2.0**-16 if lower.dtype == np.float32 else 2.0**-40)
         outside = (lower > edge) | (upper < -edge)
         box = xp.where(outside, 0.0, xp.maximum(lower, -1.0)), xp.where(outside, 0.0, xp.minimum(upper, 1.0))
-        curve = Curve(
-            lambda z: self.value.bounds(xp, z, arithmetic),
-            lambda z: _negated(ASIN_SLOPE.bounds(xp, z, arithmetic), -self.sign),
-        )
-        curve = curve if self.sign > 0 else curve.negated()
-        order = (1, 0) if self.sign > 0 else (0, 1)
-        positions = None if slopes is None else (_SHARE * slopes[order[0]], _SHARE * slopes[order[1]])
+        # the rule takes the curve g = sign f, with g' = -asin', whose line above is f's line below for sign < 0
+        upright = self.sign > 0
+
+        def steep(z: Array) -> Bounds:
+            down, up = ASIN_SLOPE.bounds(xp, z, arithmetic)
+            return -up, -down
+
+        curve = Curve(lambda z: self.value.bounds(xp, z, arithmetic), steep)
+        curve = curve if upright else Curve(curve.negated().value, steep)
+        positions = None if slopes is None else (_SHARE * slopes[1], _SHARE * slopes[0])
+        positions = positions if positions is None or upright else positions[::-1]
         lines = s_shaped_lines(xp, curve, *box, lambda a: _touch(xp, a), None, arithmetic, positions)
-        above, below = lines if self.sign > 0 else lines[::-1]
+        above, below = lines if upright else lines[::-1]
         return enclose(xp, above, below, self.interval(xp, node, lower, upper, arithmetic), *box, outside)
 
     def split_points(self, node: Node) -> tuple[float, ...]:
@@ -69,10 +73,6 @@ class _Arc(UnaryOperator):
 
     def domain(self, node: Node) -> tuple[float, float]:
         return (-1.0, 1.0)
-
-
-def _negated(bounds: Bounds, sign: float) -> Bounds:
-    return bounds if sign > 0 else (-bounds[1], -bounds[0])
 
 
 class Asin(_Arc):
