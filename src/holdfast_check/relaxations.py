@@ -4,8 +4,8 @@ Any slope whatever is sound, because its constant is computed here: the line s z
 c <= min (f(z) - s z), above it if c >= max (f(z) - s z). Slopes are therefore plain numbers, well chosen and not proved; ranges
 are the same extremum with s = 0. Where it lies:
 
-- smooth functions: at an end of the interval or where f'(z) = s. Those places have closed forms, evaluated in balls (Arb, by
-  python-flint), and count unless they are certainly outside. So nothing need be known about convexity.
+- smooth functions: the interval is cut where f bends (`elementary`). On a piece where f is concave the least value is at an end; where it
+  is convex f is above its tangent at any place whatever, so that a place where f'(z) = s need only be known roughly.
 - pieces of lines (relu, abs, clip, ...): at an end of the interval or at a break between two pieces.
 - product x y - a x - b y: linear in x and in y, so that the extremum over a box is at one of its four corners.
 
@@ -14,15 +14,17 @@ are the same extremum with s = 0. Where it lies:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from math import inf, nextafter
+from itertools import pairwise
+from math import inf
 from typing import Any
 
 import numpy as np
-from flint import arb
 
 from holdfast_check.arithmetic import TINY, UNIT, gamma, size
+from holdfast_check.elementary import SMOOTH, Smooth, power
 from holdfast_check.network import Node
 
 Arrays = Sequence[np.ndarray]
@@ -33,63 +35,82 @@ UNIT_EVIDENCE = ("relu", "leaky_relu", "abs", "product")  # section 4; all other
 
 
 @dataclass(frozen=True)
-class Function:
-    """Of one variable: f(m, z) with m = np for floats z, which choose lines, and m = arb for balls z, which prove them; f' in floats."""
+class Pieces:
+    """Pieces of lines: f(z), f'(z) in floats, where they meet, and the value at a jump that is least (sign 1) or greatest (sign -1)."""
 
-    value: Callable[[Any, Any], Any]
+    value: Callable[[Any], Any]
     slope: Callable[[Any], Any]
-    places: Callable[[arb], list[arb]] | None = None  # smooth: all z with f'(z) = s, and perhaps others
-    breaks: tuple[float, ...] = ()  # pieces of lines: where they meet
-    domain: Callable[[float, float], bool] = np.less_equal  # intervals on which f is smooth and `places` complete
+    breaks: tuple[float, ...] = (0.0,)
 
 
-def both(z: arb) -> list[arb]:
-    return [z, -z]
-
-
-def turns(z: arb, other: arb) -> list[arb]:
-    return [x + 2 * k * arb.pi() for x in (z, other) for k in range(-17, 18)]  # all in [-100, 100] where |x| < 5
-
-
-def function(node: Node) -> Function:
-    p, zero = node.parameters, (0.0,)
-    n = int(p[0]) if node.kind == "power" else 2
+def function(node: Node, sign: Any = 1.0) -> Pieces | Smooth:
+    """A function of one variable; `window`, the derivative of a clip, is 1 between its breaks, 0 beyond, and both at them."""
+    p = node.parameters
     # fmt: off
-    table = {
-        "relu": Function(lambda m, z: m.maximum(z, 0.0), lambda z: np.where(z > 0, 1.0, 0.0), breaks=zero),
-        "leaky_relu": Function(lambda m, z: m.where(z > 0, z, p[0] * z), lambda z: np.where(z > 0, 1.0, p[0]), breaks=zero),
-        "abs": Function(lambda m, z: m.abs(z), lambda z: np.where(z > 0, 1.0, -1.0), breaks=zero),
-        "clip": Function(lambda m, z: m.clip(z, *p), lambda z: np.where((z > p[0]) & (z < p[1]), 1.0, 0.0), breaks=p),
-        "exp": Function(lambda m, z: m.exp(z), np.exp, lambda s: [s.log()] if s > 0 else []),
-        "log": Function(lambda m, z: m.log(z), lambda z: 1 / z, lambda s: [1 / s] if s > 0 else []),
-        "sqrt": Function(lambda m, z: m.sqrt(z), lambda z: 0.5 / np.sqrt(z), lambda s: [1 / (4 * s * s)] if s > 0 else []),
-        "square": Function(lambda m, z: z * z, lambda z: 2 * z, lambda s: [s / 2]),
-        "power": Function(lambda m, z: z**n, lambda z: n * z ** (n - 1), lambda s: both((abs(s) / n).root(n - 1) if s != 0 else s)),
-        "reciprocal": Function(lambda m, z: 1 / z, lambda z: -1 / (z * z), lambda s: both(1 / (-s).sqrt()) if s < 0 else [], domain=lambda a, b: a > 0 or b < 0),
-        "softplus": Function(lambda m, z: m.log1p(m.exp(z)), lambda z: 1 / (1 + np.exp(-z)),
-                             lambda s: [(s / (1 - s)).log()] if 0 < s < 1 else []),
-        # y (1 - y) = s, so that y = (1 +- d) / 2 with d^2 = 1 - 4 s, and z = log(y / (1 - y)) = +-log((1 + d)^2 / 4 s)
-        "sigmoid": Function(lambda m, z: 1 / (1 + m.exp(-z)), lambda z: 1 / (1 + np.exp(-z)) / (1 + np.exp(z)),
-                            lambda s: both(((1 + (1 - 4 * s).sqrt()) ** 2 / (4 * s)).log()) if 0 < s <= 0.25 else []),
-        # 1 - y^2 = s, so that 2 z = log((1 + y) / (1 - y)) = +-log((1 + d)^2 / s) with d^2 = 1 - s
-        "tanh": Function(lambda m, z: m.tanh(z), lambda z: 1 - np.tanh(z) ** 2,
-                         lambda s: both(((1 + (1 - s).sqrt()) ** 2 / s).log() / 2) if 0 < s <= 1 else []),
-        "sin": Function(lambda m, z: m.sin(z), np.cos, lambda s: turns(s.acos(), -s.acos()) if -1 <= s <= 1 else [],
-                        domain=lambda a, b: a >= -100 and b <= 100),
-        "cos": Function(lambda m, z: m.cos(z), lambda z: -np.sin(z), lambda s: turns(-s.asin(), s.asin() + arb.pi()) if -1 <= s <= 1 else [],
-                        domain=lambda a, b: a >= -100 and b <= 100),
-    }
+    match node.kind:
+        case "relu":
+            return Pieces(lambda z: np.maximum(z, 0.0), lambda z: np.where(z > 0, 1.0, 0.0))
+        case "leaky_relu":
+            return Pieces(lambda z: np.where(z > 0, z, p[0] * z), lambda z: np.where(z > 0, 1.0, p[0]))
+        case "abs":
+            return Pieces(np.abs, lambda z: np.where(z > 0, 1.0, -1.0))
+        case "clip":
+            return Pieces(lambda z: np.clip(z, *p), lambda z: np.where((z > p[0]) & (z < p[1]), 1.0, 0.0), p)
+        case "window":
+            return Pieces(lambda z: np.where(np.where(sign > 0, (z > p[0]) & (z < p[1]), (z >= p[0]) & (z <= p[1])), 1.0, 0.0), np.zeros_like, p)
+        case "power":
+            return power(int(p[0]))
     # fmt: on
-    return table[node.kind]
+    return SMOOTH[node.kind]
 
 
-def least_gap(f: Function, sign: float, low: float, high: float, slope: float) -> float:
-    """At most sign (f(z) - slope z) for all z in [low, high], f smooth: the least value at the ends and wherever f' = slope."""
-    left, right, s = arb(low), arb(high), arb(slope)
-    places = [left, right, *(z for z in (f.places(s) if f.places else []) if not (z < left or z > right))]
-    values = [float((sign * (f.value(arb, z) - (s * z if slope else 0))).lower()) for z in places]
-    known = f.domain(low, high) and all(v == v for v in values)
-    return nextafter(min(values), -inf) if known else -inf
+def pieces(f: Smooth, low: np.ndarray, high: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, Any, Any]]:
+    """The parts of intervals between bends: left and right ends (left > right: none), number, and 1 where f is convex, -1 where concave."""
+    if f.phase is None:
+        for k, (a, b) in enumerate(pairwise((-inf, *f.bends, inf))):
+            yield np.maximum(low, a), np.minimum(high, b), k, f.first * (-1.0) ** k
+        return
+    first = np.floor((low - f.phase) / math.pi)
+    first, last = (np.where(f.domain(low, high), k, 0).astype(int) for k in (first, np.ceil((high - f.phase) / math.pi)))
+    for k in (first + j for j in range(int(np.max(last - first, initial=0)) + 1)):
+        yield np.maximum(low, f.phase + k * math.pi), np.minimum(high, f.phase + (k + 1) * math.pi), k, np.where(k % 2, -f.first, f.first)
+
+
+def least_gap(f: Smooth, sign: np.ndarray, low: np.ndarray, high: np.ndarray, slope: np.ndarray) -> np.ndarray:
+    """At most sign (f(z) - slope z) =: g(z) for all z in [low, high]; arrays of one axis. Where g is concave the least value is at an end;
+    where it is convex g is above its tangent at any z whatever: one where the tangent is about level."""
+    best, linear = np.full(low.shape, inf), np.any(slope)
+
+    def gap(z: np.ndarray, which: np.ndarray) -> np.ndarray:
+        value, error = f.value(z)
+        more = slope[which] * z if linear else 0.0
+        return sign[which] * (value - more) - error - 4 * UNIT * (np.abs(value) + np.abs(more))
+
+    if not linear and f.rises:
+        best = gap(np.where(sign * f.rises > 0, low, high), np.full(low.shape, True))
+    else:
+        for left, right, number, convex in pieces(f, low, high):
+            there = left <= right
+            bowl = there & (sign * convex > 0)
+            for which, ends in ((there & ~bowl, (left, right)), (bowl, ())):
+                for z in (end[which] for end in ends):
+                    best[which] = np.minimum(best[which], gap(z, which))
+            a, b, k = (np.broadcast_to(x, low.shape)[bowl] for x in (left, right, number))
+            z = np.clip(f.touch(slope[bowl], k), a, b)
+            rate, error = f.slope(z)
+            incline, doubt = sign[bowl] * (rate - slope[bowl]), error + 4 * UNIT * (np.abs(rate) + np.abs(slope[bowl]))
+            falls = [np.where(d > 0, (s * incline + doubt) * d, 0.0) for s, d in ((1, z - a), (-1, b - z))]
+            fall = np.maximum(np.maximum(*falls), 0.0) * (1 + 2.0**-50)
+            best[bowl] = np.minimum(best[bowl], np.where(np.isnan(z), -inf, gap(z, bowl) - fall))
+        best = best - (f.slack * (1 + high - low) if f.slack else 0.0)
+    best = np.where(np.isnan(best) | ~f.domain(low, high), -inf, best)
+    floor = np.where(sign > 0, f.codomain[0], -f.codomain[1])  # whatever z is
+    if linear:
+        most = np.maximum(sign * slope * low, sign * slope * high)
+        most = np.where(slope == 0, 0.0, most)
+        floor = floor - most - 4 * UNIT * (np.abs(floor) + np.abs(most))
+    partial = f.domain is not np.less_equal and f.phase is None  # undefined somewhere: then nothing is known
+    return np.fmax(best, np.where(f.domain(low, high), floor, -inf) if partial else floor)
 
 
 def extremum(node: Node, sign: np.ndarray, lows: Arrays, highs: Arrays, slopes: Arrays) -> np.ndarray:
@@ -99,12 +120,11 @@ def extremum(node: Node, sign: np.ndarray, lows: Arrays, highs: Arrays, slopes: 
         x, y = np.array([low, low, high, high]), np.array([lows[1], highs[1], lows[1], highs[1]])
         values, terms, more = x * y, slope * x, slopes[1] * y
     else:
-        f = function(node)
-        if f.places:
-            each = zip(*(x.ravel().tolist() for x in (sign, low, high, slope)), strict=True)
-            return sign * np.array([least_gap(f, *one) for one in each], dtype=float).reshape(low.shape)
+        f = function(node, sign)
+        if isinstance(f, Smooth):
+            return sign * least_gap(f, *(x.ravel() for x in (sign, low, high, slope))).reshape(low.shape)
         places = np.array([low, high, *(np.clip(b, low, high) for b in f.breaks)])
-        values = f.value(np, places)
+        values = f.value(places)
         terms, more = np.where(slope == 0, 0.0, slope * places), np.zeros(1)
     errors = gamma(5) * (np.abs(values) + np.abs(terms) + np.abs(more)) + TINY  # three products and two sums
     if node.kind not in ("product", "leaky_relu"):
@@ -123,21 +143,26 @@ def bent(node: Node, lows: Arrays, highs: Arrays) -> np.ndarray:
     """Where a function is not linear on the ranges of its arguments."""
     if node.kind == "product":
         return (lows[0] < highs[0]) & (lows[1] < highs[1])
-    breaks = function(node).breaks
-    return np.logical_or.reduce([(lows[0] < b) & (highs[0] > b) for b in breaks]) if breaks else lows[0] < highs[0]
+    f = function(node)
+    if isinstance(f, Smooth):
+        return lows[0] < highs[0]
+    return np.logical_or.reduce([(lows[0] < b) & (highs[0] > b) for b in f.breaks])
 
 
 def chosen(node: Node, sign: np.ndarray, low: np.ndarray, high: np.ndarray, given: np.ndarray | None) -> np.ndarray:
     """A good slope (sections 6 and 7): the one given; chord or tangent, as the function bends. Nothing rests on it."""
     if given is not None and node.kind not in UNIT_EVIDENCE:
         return given.astype(float)
-    f = function(node)
-    value, slope = (lambda z: f.value(np, z)), f.slope
+    f = function(node, sign)
+    smooth = isinstance(f, Smooth)
+    value, slope = (lambda z: f.value(z)[0], lambda z: f.slope(z)[0]) if smooth else (f.value, f.slope)
     s_shaped = node.kind in ("sigmoid", "tanh")
     if s_shaped:  # symmetric about a point: below on [l, u] is above on [-u, -l]
         low, high = np.where(sign > 0, -high, low), np.where(sign > 0, -low, high)
+    elif smooth and node.kind != "reciprocal" and (f.bends or f.phase is not None):
+        return supporting(value, slope, sign, low, high)
     middle = 0.5 * low + 0.5 * high
-    if f.breaks:
+    if not smooth:
         middle = middle - 2.0**-30 * (high - low)  # ties go left
     chord, tangent = (value(high) - value(low)) / (high - low), slope(middle)
     if s_shaped:
@@ -151,8 +176,29 @@ def chosen(node: Node, sign: np.ndarray, low: np.ndarray, high: np.ndarray, give
     if given is not None:
         left, right = slope(np.float64(-1)), slope(np.float64(1))
         tangent = np.where((low < 0) & (high > 0), left + (right - left) * (given / 255.0), tangent)
+    if node.kind == "window":
+        return np.where((low < f.breaks[0]) & (high > f.breaks[0]), stepped(sign, low - f.breaks[0], high - f.breaks[0]), 0.0)
     convex = value(middle) <= 0.5 * value(low) + 0.5 * value(high)
     return np.where((sign > 0) == convex, tangent, chord)
+
+
+def stepped(sign: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Of a step at 0 in (low, high): a line through the nearer corner, or a level one."""
+    steep = np.where(sign > 0, high > -low, -low > high)
+    return np.where(steep, 1 / np.where(sign > 0, high, -low), 0.0)
+
+
+def supporting(value: Any, slope: Any, sign: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """The slope of the best line at the middle, as nine samples see it: the chord over the middle that leaves least, or the tangent."""
+    places = [low + t * (high - low) for t in np.linspace(0, 1, 9)]
+    values = [sign * value(z) for z in places]
+    best, found = values[4], slope(places[4])
+    for i in range(4):
+        for j in range(5, 9):
+            level = (values[i] * (j - 4) + values[j] * (4 - i)) / (j - i)
+            chord = sign * (values[j] - values[i]) / (places[j] - places[i])
+            best, found = np.minimum(best, level), np.where(level < best, chord, found)
+    return found
 
 
 def line(node: Node, sign: np.ndarray, lows: Arrays, highs: Arrays, known: Pair, noise: Any, given: Any) -> Line:

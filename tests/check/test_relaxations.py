@@ -13,6 +13,7 @@ from holdfast_check.relaxations import bent, image, line
 KINDS = {
     "relu": (), "abs": (), "leaky_relu": (0.1,), "clip": (-1.0, 2.0), "sigmoid": (), "tanh": (), "exp": (), "log": (), "sqrt": (),
     "square": (), "power": (3.0,), "reciprocal": (), "softplus": (), "sin": (), "cos": (),
+    "tanh_slope": (), "sigmoid_slope": (), "tan": (), "atan": (), "asin": (), "window": (-1.0, 2.0),
 }  # fmt: skip
 CASES = [
     *KINDS.items(),
@@ -20,9 +21,11 @@ CASES = [
     ("power", (5.0,)),
     ("leaky_relu", (3.0,)),
     ("leaky_relu", (-0.5,)),
+    ("power", (4.0,)),
+    ("window", (0.0, np.inf)),
 ]
 NAMES = [f"{kind}{parameters or ''}" for kind, parameters in CASES]
-DOMAIN = {"log": lambda z: z > 0, "sqrt": lambda z: z >= 0, "reciprocal": lambda z: z != 0}
+DOMAIN = {"log": lambda z: z > 0, "sqrt": lambda z: z >= 0, "reciprocal": lambda z: z != 0, "asin": lambda z: abs(z) <= 1, "tan": lambda z: abs(z) < 1.57}
 
 
 def function(kind: str, parameters: tuple[float, ...], z: float) -> arb:
@@ -45,6 +48,12 @@ def function(kind: str, parameters: tuple[float, ...], z: float) -> arb:
             return 1 / x
         case "sigmoid":
             return 1 / (1 + (-x).exp())
+        case "tanh_slope":
+            return 1 / x.cosh() ** 2
+        case "sigmoid_slope":
+            return 1 / (2 * (x / 2).cosh()) ** 2
+        case "window":  # at a jump the middle
+            return arb(0.5) if z in parameters else arb(float(parameters[0] < z < parameters[1]))
         case "softplus":
             return (1 + x.exp()).log()
     return getattr(x, kind)()
@@ -147,7 +156,11 @@ def test_lines_and_ranges_hold(kind, parameters, given):
 def test_ranges_are_tight(kind, parameters):
     """On intervals of ordinary size a range is that of a thousand samples, but for their spacing; lines touch."""
     low, high = np.array([[0.5, 1.0, 3.0, 0.25]]), np.array([[0.75, 4.0, 3.0, 0.250001]])
-    if kind not in ("log", "sqrt", "reciprocal"):
+    if kind == "asin":
+        low, high = 0.2 * low, 0.2 * high
+    if kind == "tan":
+        low, high = 0.35 * low, 0.35 * high
+    if kind not in ("log", "sqrt", "reciprocal", "asin", "tan"):
         low, high = np.append(low, [[-1.5, -3.0]], axis=1), np.append(high, [[2.5, -2.0]], axis=1)
     node = Node(kind, (0,), low.size, parameters=parameters)
     known = image(node, [low], [high])
@@ -155,7 +168,7 @@ def test_ranges_are_tight(kind, parameters):
     for k in range(low.size):
         grid = np.linspace(low[0, k], high[0, k], 1001)
         values = np.array([float(function(kind, parameters, float(z)).mid()) for z in grid])
-        slack = 1e-9 + 2e-5 * np.ptp(values)
+        slack = 1e-9 + 2e-5 * np.ptp(values) + (0.5 if kind == "window" else 0.0)
         assert abs(known[0][0, k] - values.min()) <= slack and abs(known[1][0, k] - values.max()) <= slack
         for found, sign in ((below, 1), (above, -1)):
             gap = sign * (values - found[0][0][0, k] * grid - found[1][0, k])
