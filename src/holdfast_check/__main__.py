@@ -12,14 +12,17 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from holdfast_check.arithmetic import Invalid, Limit, Unreadable
 from holdfast_check.container import open_certificate
-from holdfast_check.proof import prove
+from holdfast_check.escape import escapes
+from holdfast_check.loop import obligations
+from holdfast_check.problem import read_problem
+from holdfast_check.proof import assumed, prove
 from holdfast_check.property import read_property
 from holdfast_check.query import Query, join
 from holdfast_check.witness import satisfied
@@ -49,12 +52,53 @@ def read(options: argparse.Namespace, limit: int) -> tuple[Query, dict[str, Any]
     return join(prop, models), {"property": hashlib.sha256(text).hexdigest(), "networks": hashes}, certificate
 
 
+def read_loop(options: argparse.Namespace, limit: int) -> tuple[bytes, bytes, Callable[[str], bytes]]:
+    """The problem file, the certificate, and its networks: those given, else beside the file."""
+    given, folder = dict(item.split("=", 1) for item in options.network), Path(options.files[0]).parent
+    problem, certificate = (content(path, limit) for path in options.files)
+    return problem, certificate, lambda path: content(given.get(path, str(folder / path)), limit)
+
+
+def loop_verdict(text: bytes, data: bytes, files: Callable[[str], bytes], limit: int, deadline: float) -> str:
+    """One line of figures if the certificate of a closed loop is valid; raises otherwise."""
+    certificate = open_certificate(io.BytesIO(data), limit)
+    header = certificate.header
+    if header["format"] != "holdfast-loop-certificate" or header["problem"] != hashlib.sha256(text).hexdigest():
+        raise Invalid("the certificate is for another problem (sha256), or not for a closed loop")
+    problem = read_problem(text, header["instance"], files)
+    claim = f"{header['claim']} ({header['instance'] or 'the problem'})"
+
+    def tick() -> None:
+        if time.monotonic() > deadline:
+            raise Limit("the time ran out before all conditions were checked")
+
+    if header["claim"] == "falsified":
+        escapes(problem, header["escape"], tick)
+    else:
+        todo = obligations(problem, header["proofs"])
+    digests = {path: hashlib.sha256(files(path)).hexdigest() for path in {*problem.used, *problem.paths()} & {*header["networks"], *problem.used}}
+    if digests != header["networks"]:
+        raise Invalid("the certificate is for other networks (sha256)")
+    if header["claim"] == "falsified":
+        return f"{claim}: the trajectory leaves the set"
+    for one in todo.contractions:
+        one.check(tick)
+
+    def told(line: str) -> None:
+        print(line, file=sys.stderr)
+
+    own = todo.own and prove(todo.own, assumed(todo.own), deadline=deadline, report=told)
+    figures = prove(todo.numbered, certificate, deadline=deadline, report=told)
+    leaves = figures.leaves + (own.leaves if own else 0)
+    return f"{claim}: {leaves} boxes, {figures.records} records"
+
+
 def verdict(query: Query, digests: dict[str, Any], data: bytes, limit: int, deadline: float) -> str:
     """One line of figures if the certificate is valid; raises otherwise."""
     certificate = open_certificate(io.BytesIO(data), limit)
     header = certificate.header
     for key, digest in digests.items():
-        if header[key] != digest:
+        if header.get(key) != digest:
             raise Invalid(f"the certificate is for another {key} (sha256): {header[key]}")
     claim = f"{header['claim']} ({header['semantics']})"
     if header["claim"] == "sat":
@@ -66,22 +110,23 @@ def verdict(query: Query, digests: dict[str, Any], data: bytes, limit: int, dead
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="holdfast-check", description="Check a certificate of the verifier holdfast.")
-    parser.add_argument("files", nargs="+", help="MODEL PROPERTY CERT, or PROPERTY CERT with --network")
-    parser.add_argument("--network", action="append", default=[], metavar="NAME=FILE", help="a network of the property")
+    parser.add_argument("files", nargs="+", help="MODEL PROPERTY CERT, PROPERTY CERT with --network, or PROBLEM.toml CERT")
+    parser.add_argument("--network", action="append", default=[], metavar="NAME=FILE", help="a network, by the name that the property or problem gives it")
     parser.add_argument("--memory", type=int, default=4096, metavar="MIB", help="largest size of a file (default 4096)")
     parser.add_argument("--timeout", type=float, default=math.inf, metavar="S", help="seconds before it gives up")
     options = parser.parse_args(argv)
-    if len(options.files) != (2 if options.network else 3):
-        parser.error("give MODEL PROPERTY CERT, or PROPERTY CERT and --network NAME=FILE for each network")
+    loop = len(options.files) == 2 and options.files[0].endswith(".toml")
+    if not loop and len(options.files) != (2 if options.network else 3):
+        parser.error("give MODEL PROPERTY CERT, or PROPERTY CERT and --network NAME=FILE for each network, or PROBLEM.toml CERT")
     begin, limit, status, where = time.monotonic(), options.memory << 20, 2, sys.stderr
     if argv is None:  # a process of its own: twice this beyond what is in use, where the system tells that (Linux)
         with suppress(OSError, ValueError):
             used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (used + 2 * limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
     try:
-        question = read(options, limit)
+        question: Any = (read_loop if loop else read)(options, limit)
         status, where = 1, sys.stdout
-        figures = verdict(*question, limit, begin + options.timeout)
+        figures = (loop_verdict if loop else verdict)(*question, limit, begin + options.timeout)
         print(f"valid\n{figures}, {time.monotonic() - begin:.1f} s")
         return 0
     except (Limit, MemoryError) as error:

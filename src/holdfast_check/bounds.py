@@ -209,3 +209,13 @@ def narrow(graph: Graph, ranges: Ranges, i: int) -> None:
                 found = np.where(filling, np.nan, found)  # what is no number is ignored
                 tighter = better(np.take_along_axis(ends, part, axis=1), found)
                 np.put_along_axis(ends, part, tighter, axis=1)
+
+
+@np.errstate(all="ignore")
+def enclose(nodes: tuple[Node, ...], output: int, box: Pair, tick: Callable[[], None]) -> Pair:
+    """The best that is known of the elements of one node on boxes (B, inputs), without cutting these."""
+    graph = graph_of(nodes, box[0].shape[1], False, tick)
+    ranges = forward(graph, box, {}, narrow)
+    unit = np.broadcast_to(np.eye(nodes[output].size), (len(box[0]), nodes[output].size, nodes[output].size))
+    below, above = (least(box, *substitute(graph, ranges, {output: sign * unit})) for sign in (1.0, -1.0))
+    return np.fmax(below, ranges.lower[output]), np.fmin(-above, ranges.upper[output])

@@ -18,12 +18,15 @@ from holdfast_check.arithmetic import Invalid
 LEAF, NOTHING_LEFT = 1, 2**32 - 1
 FIELDS = [("node", "<u4"), ("kind", "u1"), ("place", "<u4"), ("element", "<u4"), ("at", "<f8")]
 RECORD = np.dtype(FIELDS)
-VALUES = {"format": ["holdfast-certificate"], "version": ["1"], "semantics": ["real", "float32"]}
-# claim and mode -> further keys, and kinds of records
-CLAIMS: dict[tuple[str, str | None], tuple[list[str], list[int]]] = {
-    ("sat", None): (["witness"], []),
-    ("unsat", "boxes"): (["mode"], [0, 1, 2, 4]),
-    ("unsat", "neurons"): (["mode", "nonlinear"], [0, 1, 3]),
+NETWORK = ["format", "version", "claim", "networks", "producer", "property", "semantics"]
+LOOP = ["format", "version", "claim", "networks", "producer", "problem", "instance"]
+# format, claim and mode -> keys, and kinds of records
+CLAIMS: dict[tuple[str, str, str | None], tuple[list[str], list[int]]] = {
+    ("holdfast-certificate", "sat", None): ([*NETWORK, "witness"], []),
+    ("holdfast-certificate", "unsat", "boxes"): ([*NETWORK, "mode"], [0, 1, 2, 4]),
+    ("holdfast-certificate", "unsat", "neurons"): ([*NETWORK, "mode", "nonlinear"], [0, 1, 3]),
+    ("holdfast-loop-certificate", "verified", "boxes"): ([*LOOP, "mode", "proofs"], [0, 1, 2, 4]),
+    ("holdfast-loop-certificate", "falsified", "boxes"): ([*LOOP, "mode", "escape"], []),
 }
 
 
@@ -66,11 +69,12 @@ def open_certificate(file: BinaryIO, limit: int) -> Certificate:
     members = {info.filename: archive.open(info).read(info.file_size) for info in infos}
     end, header = json.loads(members.pop("end.json")), json.loads(members["header.json"])
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in members.items()}
-    more, kinds = CLAIMS[header["claim"], header.get("mode")]
-    if header.keys() != {*VALUES, "claim", "networks", "property", "producer", *more}:
+    kind = header["format"], header["claim"], header.get("mode")
+    if kind not in CLAIMS or header.get("version") != 1 or header.get("semantics", "real") not in ("real", "float32"):
+        raise Invalid("the file is not a holdfast-certificate or holdfast-loop-certificate of version 1")
+    names, kinds = CLAIMS[kind]
+    if header.keys() != {*names}:
         raise Invalid("header.json has other keys than those of its claim and mode")
-    if any(str(header[key]) not in values for key, values in VALUES.items()):
-        raise Invalid("the file is not a holdfast-certificate of version 1")
 
     def widths(entries: list[dict[str, Any]]) -> list[int]:
         return [sum(e["size"] for e in entries if e["evidence"] == kind) for kind in ("unit", "line")]

@@ -19,9 +19,9 @@ from holdfast_check.formula import FUNCTIONS, Formulas, Number, Sum, ball, numbe
 from holdfast_check.network import demand, read_network
 
 Pair = tuple[Fraction, Fraction]
-CONTROLLER = "network networks feedback period network_inputs plant_inputs saturate select".split()
-PLANT = "kind states inputs parameters disturbances schedule definitions domain derivative next accelerations mass forces".split()
-TOP = "format title plant controller initial horizon functions property instance expected notes".split()
+CONTROLLER = ["network", "networks", "feedback", "period", "network_inputs", "plant_inputs", "saturate", "select"]
+PLANT = ["kind", "states", "inputs", "parameters", "disturbances", "schedule", "definitions", "domain", "derivative", "next", "accelerations", "mass", "forces"]
+TOP = ["format", "title", "plant", "controller", "initial", "horizon", "functions", "property", "instance", "expected", "notes"]
 INSTANCE = ["id", "parameters", "initial", "horizon", "property", "plant", "expected", *CONTROLLER]
 PROPERTIES = {"invariant": ["set"], "attracts": ["from", "to"], "barrier": ["function", "unsafe"]}
 
@@ -116,6 +116,11 @@ class Problem:
     def free(self) -> list[Pair]:
         """The box of disturbances and parameters."""
         return [*self.disturbances.values(), *self.parameters.values()]
+
+    def paths(self) -> set[str]:
+        """All networks that the instance names."""
+        named = {g["network"] for g in self.functions.values() if "network" in g}
+        return named | ({self.controller["network"]} if self.controller else set())
 
     def names(self, f: Formulas, values: Mapping[str, Sum]) -> dict[str, Sum]:
         """With constants, and all definitions that can be made of these."""
@@ -237,7 +242,7 @@ class Problem:
     def ellipsoid(self, data: Any) -> tuple[list[Fraction], list[list[Fraction]], Fraction]:
         data, n = table(data, ["center", "P", "level"], "an ellipsoid"), len(self.states)
         P = [vector(row, n) for row in data["P"]]
-        demand(len(P) == n and P == [list(c) for c in zip(*P, strict=True)], "P is not symmetric")
+        demand(len(P) == n and [list(c) for c in zip(*P, strict=True)] == P, "P is not symmetric")
         return vector(data["center"], n), P, rational(data["level"])
 
 
@@ -305,7 +310,8 @@ def instance_of(text: bytes, name: str, files: Callable[[str], bytes]) -> Proble
     demand(kind in ("ode", "map", "implicit-ode"), f"the kind of plant {kind!r} is not known")
     wanted = {"ode": {"derivative"}, "map": {"next"}, "implicit-ode": {"derivative", "accelerations", "mass", "forces"}}[kind]
     rest = {"derivative", "next", "accelerations", "mass", "forces"} - wanted
-    plant.setdefault("derivative" if kind == "implicit-ode" else "kind", {})
+    if kind == "implicit-ode":
+        plant.setdefault("derivative", {})
     demand(wanted <= plant.keys() and not rest & plant.keys(), f"a plant of kind {kind} has {sorted(wanted)}")
     demand(not plant.get("schedule"), "schedules are not part of version 1")
     if controller is not None:

@@ -6,25 +6,30 @@ is refuted if all leaves under it are. The cuts are the certificate's; every bou
 
 A leaf of mode `neurons` is refuted by a lower bound of margin - sum b (z - t), b >= 0 where z >= t is imposed and b <= 0 where
 z <= t: each term b (z - t) is >= 0, so that the margin is no smaller wherever the splits hold.
+
+Mode `boxes`: a leaf that is not refuted at once is cut further here, so that a proof does not depend on bounds being repeated exactly.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from holdfast_check.arithmetic import TINY, Invalid, Limit, gamma, outward, plus, size
 from holdfast_check.bounds import ROOM, Graph, Ranges, forward, graph_of, least, narrow, substitute
+from holdfast_check.container import RECORD, Certificate
+from holdfast_check.property import Region
 from holdfast_check.query import Query
 from holdfast_check.relaxations import UNIT_EVIDENCE, Pair
 
 ROOT, LEAF, INPUT, NEURON, AGAIN = range(5)
 NOTHING = 2**32 - 1  # element of a leaf whose imposed ends leave nothing
 BATCH = 64
+DEEPEST, MOST = 14, 2**14  # levels, and boxes, that one leaf may be cut into
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,7 @@ class Proof:
 
     graph: Graph
     query: Query
+    regions: list[tuple[int, Region]]  # of this query: number in the certificate
     places: list[
         tuple[int, int, slice]
     ]  # functions of the table: node; 0 for unit values, 1 for slopes; where these are in a row
@@ -51,30 +57,52 @@ class Proof:
     depth: list[int]
     first: list[int]
     roots: dict[tuple[int, int], tuple[int, float]]
+    cut: dict[int, int] = field(default_factory=dict)  # boxes that the checker has made of a leaf
 
 
-def prove(query: Query, certificate: Any, *, deadline: float | None, report: Callable[[str], None]) -> Figures:
+def prove(
+    asked: Query | Sequence[Query], certificate: Any, *, deadline: float | None, report: Callable[[str], None]
+) -> Figures:
     """Raises `Invalid` unless the certificate proves that no input of any region satisfies all rows of one of its cases, `Limit` if
-    time.monotonic() passes `deadline`. `report` is told the estimate before the work begins."""
+    time.monotonic() passes `deadline`. Regions of several queries are numbered through. `report` is told the estimate before the work."""
 
     def tick() -> None:
         if deadline is not None and time.monotonic() > deadline:
             raise Limit("the time ran out before all obligations were checked")
 
+    queries = list(asked) if isinstance(asked, list | tuple) else [asked]
     header, records, boxes = certificate.header, certificate.records, certificate.header["mode"] == "boxes"
-    graph = graph_of(query.nodes, query.inputs, header["semantics"] == "float32", tick)
-    proof = read_tree(graph, query, [] if boxes else read_places(graph, header["nonlinear"]), records, boxes)
-    leaves, numbers = int(np.sum(records["kind"] == LEAF)), sum(node.size for node in query.nodes)
+    float32 = header.get("semantics") == "float32"
+    graphs = [graph_of(query.nodes, query.inputs, float32, tick) for query in queries]
+    proof = read_tree(graphs, queries, [] if boxes else read_places(graphs[0], header["nonlinear"]), records, boxes)
+    leaves, numbers = int(np.sum(records["kind"] == LEAF)), max(sum(node.size for node in q.nodes) for q in queries)
     waiting = 2 * BATCH * (1 + max(proof.depth, default=0)) if boxes else leaves  # times as many numbers
     memory = 60 + (8 * numbers * (40 * BATCH + waiting) + 80 * ROOM + 300 * len(records)) / 2**20
     report(f"{len(proof.record)} obligations, about {memory:.0f} MiB at most")
+    first = 0
     with np.errstate(all="ignore"):
-        (replay_boxes if boxes else replay_neurons)(proof, certificate)
-    return Figures(leaves, len(records))
+        for graph, query in zip(graphs, queries, strict=True):
+            regions = list(enumerate(query.regions, first))
+            first += len(regions)
+            batch = max(1, min(BATCH, ROOM // max(n.size for n in graph.nodes)))
+            part = replace(proof, graph=graph, query=query, regions=regions, batch=batch)
+            (replay_boxes if boxes else replay_neurons)(part, certificate)
+    return Figures(leaves + sum(n - 1 for n in proof.cut.values()), len(records))
+
+
+def assumed(queries: Sequence[Query]) -> Any:
+    """A certificate of one leaf for each region: all cuts are left to the checker."""
+    count = sum(len(q.regions) for q in queries)
+    rows = [row for k in range(count) for row in ((k, ROOT, k, 0, 0.0), (k, LEAF, 0, 0, 0.0))]
+    return Certificate({"mode": "boxes"}, np.array(rows, RECORD), [], [])
 
 
 def read_tree(
-    graph: Graph, query: Query, places: list[tuple[int, int, slice]], records: np.ndarray, boxes: bool
+    graphs: Sequence[Graph],
+    queries: Sequence[Query],
+    places: list[tuple[int, int, slice]],
+    records: np.ndarray,
+    boxes: bool,
 ) -> Proof:
     """Checks that every record is well-formed, and finds the roots that count."""
     kind, at = records["kind"], records["at"]
@@ -85,14 +113,15 @@ def read_tree(
     def entry(table: list[int]) -> np.ndarray:  # table[place], and 0 where there is none
         return np.array([*table, 0])[np.minimum(place, len(table))]
 
-    cases = entry([len(region.cases) for region in query.regions])
+    graph, regions, inputs = graphs[0], [r for q in queries for r in q.regions], max(q.inputs for q in queries)
+    cases = entry([len(region.cases) for region in regions])
     arguments = entry([graph.nodes[i].size * len(graph.nodes[i].inputs) for i, _, _ in places])  # none in mode boxes
     look, unused = (element <= 1) | (not boxes), (place == 0) & (at == 0)
     passes = (at == 0) if boxes else (element > 0) & (at >= 0) & (at == np.floor(at))
     fields = {
         ROOT: (node == first) & (cases > 0) & (element <= (0 if boxes else cases)) & passes,
         LEAF: unused & look,
-        INPUT: boxes & (place < query.inputs) & look,
+        INPUT: boxes & (place < inputs) & look,
         NEURON: element < arguments,
         AGAIN: boxes & unused & look,
     }
@@ -109,37 +138,38 @@ def read_tree(
             top[i], depth[i] = top[above], depth[above] + 1
     lacking = {top[i] for i in np.flatnonzero(record < 0).tolist()}
     roots = {(p, e): (n, t) for n, _, p, e, t in records[root].tolist() if n not in lacking}
-    for number, region in enumerate(query.regions):
+    for number, region in enumerate(regions):
         for case in [-1] if boxes else range(len(region.cases)):
             if (number, case + 1) not in roots:
                 what = f"region {number}" if boxes else f"region {number}, case {case}"
                 raise Invalid(f"{what}: there is no root under which every obligation has a record")
-    batch = max(1, min(BATCH, ROOM // max(n.size for n in graph.nodes)))
-    return Proof(graph, query, places, batch, records, record.tolist(), parent, top, depth, first.tolist(), roots)
+    return Proof(graph, queries[0], [], places, 1, records, record.tolist(), parent, top, depth, first.tolist(), roots)
 
 
 # ---- mode boxes
 
 
 def replay_boxes(proof: Proof, _: Any) -> None:
-    """Depth first, some obligations at once, so that few of them wait: number, box (2, inputs), the cases still open, and ranges
-    (2, ...) of pre-activations that hold on the box."""
+    """Depth first, some obligations at once, so that few of them wait: number, box (2, inputs), the cases still open, ranges
+    (2, ...) of pre-activations that hold on the box, and how often the checker has cut it."""
     looks = proof.records["element"]
     nothing = {j: np.outer([-np.inf, np.inf], np.ones(proof.graph.nodes[j].size)) for j in proof.graph.loose}
-    for number, region in enumerate(proof.query.regions):
+    for number, region in proof.regions:
         box, every = np.stack([region.lower, region.upper]), np.ones(len(region.cases), bool)
-        stack = [(proof.roots[number, 0][0], box, every, nothing)]
+        stack = [(proof.roots[number, 0][0], box, every, nothing, 0)]
         while stack:
             taken, stack = stack[-proof.batch :], stack[: -proof.batch]
             for look in (0, 1):
-                part = [w for w in taken if looks[proof.record[w[0]]] == look]
-                stack += look_at(proof, number, part, look == 0) if part else []
+                part = [w for w in taken if looks[proof.record[w[0]]] * (w[4] == 0) == look]
+                stack += look_at(proof, number, region, part, look == 0) if part else []
 
 
-def look_at(proof: Proof, number: int, taken: list[tuple[Any, ...]], full: bool) -> Iterator[tuple[Any, ...]]:
+def look_at(
+    proof: Proof, number: int, region: Region, taken: list[tuple[Any, ...]], full: bool
+) -> Iterator[tuple[Any, ...]]:
     """The obligations that the records of these leave behind."""
-    graph, query, cases = proof.graph, proof.query, proof.query.regions[number].cases
-    numbers, boxes, opened, handed = zip(*taken, strict=True)
+    graph, query, cases = proof.graph, proof.query, region.cases
+    numbers, boxes, opened, handed, levels = zip(*taken, strict=True)
     box, still = np.stack(boxes, axis=1), np.array(opened)
     known = {j: tuple(np.stack([ends[j] for ends in handed], axis=1)) for j in graph.loose}
     ranges = forward(graph, (box[0], box[1]), known, narrow if full else None)
@@ -161,16 +191,35 @@ def look_at(proof: Proof, number: int, taken: list[tuple[Any, ...]], full: bool)
     for b in np.flatnonzero(still.any(axis=1)).tolist():
         record = proof.record[numbers[b]]
         _, kind, place, _, at = proof.records[record].item()
+        level = levels[b] + (kind == LEAF)
         if kind == LEAF:
-            k = int(np.argmax(still[b]))
-            what = f"case {k} is not refuted, no row is known to be more than {bound[b, columns[k]].max():.9g}"
-            raise Invalid(f"region {number}, obligation {numbers[b]}: {what}")
+            asked = sorted({row for k in left if still[b, k] for row in columns[k]})
+            place = promising(box[:, b], np.abs(a[b, asked]).max(axis=0), region, level)
+            at = 0.5 * box[0, b, place] + 0.5 * box[1, b, place]
+            proof.cut[numbers[b]] = proof.cut.get(numbers[b], 1) + 1
+            finest = not box[0, b, place] < at < box[1, b, place]
+            if finest or level > DEEPEST or proof.cut[numbers[b]] > MOST:
+                k = int(np.argmax(still[b]))
+                what = f"case {k} is not refuted, no row is known to be more than {bound[b, columns[k]].max():.9g}"
+                raise Invalid(f"region {number}, obligation {numbers[b]}: {what}")
+        elif kind == INPUT and place >= query.inputs:
+            raise Invalid(f"region {number}, obligation {numbers[b]}: there is no input {place}")
         reached = {j: np.stack([ranges.lower[j][b], ranges.upper[j][b]]) for j in graph.loose}
         for side in range(1 if kind == AGAIN else 2):
             part = box[:, b].copy()
-            if kind == INPUT:
+            if kind != AGAIN:
                 part[1 - side, place] = (min, max)[side](at, part[1 - side, place])
-            yield proof.first[record] + side, part, still[b], reached
+            yield numbers[b] if kind == LEAF else proof.first[record] + side, part, still[b], reached, level
+
+
+def promising(box: np.ndarray, slopes: np.ndarray, region: Region, level: int) -> int:
+    """The input along which to cut: where the rows change most; each third time the widest one, as part of the region."""
+    width = box[1] - box[0]
+    gain = slopes * width
+    whole = region.upper - region.lower
+    wide = np.where(whole > 0, width / np.where(whole > 0, whole, 1.0), 0.0)
+    usable = np.isfinite(gain).all() and gain.max() > 0 and level % 3
+    return int(np.argmax(gain if usable else wide))
 
 
 def contract(box: Pair, a: np.ndarray, c: np.ndarray, columns: dict[int, Any], still: np.ndarray) -> Pair:
@@ -210,7 +259,7 @@ def read_places(graph: Graph, table: list[dict[str, Any]]) -> list[tuple[int, in
 def replay_neurons(proof: Proof, certificate: Any) -> None:
     """Region by region: its ranges pass by pass, and the leaves of a root after the passes that it asks for."""
     leaves, blocks = leaves_of(proof, list(certificate.leaves)), list(certificate.ranges)
-    for number, region in enumerate(proof.query.regions):
+    for number, region in proof.regions:
         ranges, done = forward(proof.graph, (region.lower[None], region.upper[None]), {}, narrow), 0
         if proof.graph.float32 and not np.isfinite([*map(np.sum, (*ranges.lower, *ranges.upper))]).all():
             raise Invalid(f"region {number}: an execution may overflow, and a split covers nothing that is no number")

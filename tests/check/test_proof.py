@@ -18,6 +18,14 @@ ROOT, LEAF, INPUT, NEURON, AGAIN = range(5)
 NOTHING = 2**32 - 1
 
 
+@pytest.fixture(scope="module", autouse=True)
+def whole_leaves():
+    """The checker cuts no leaf by itself; tests/check/test_refinement.py is about that."""
+    deepest, proof.DEEPEST = proof.DEEPEST, 0
+    yield
+    proof.DEEPEST = deepest
+
+
 def dense(j, weights, bias, rounds=True):
     w = np.array(weights, float)
     return Node(

@@ -1,0 +1,145 @@
+"""Conditions: what must hold of no point of a region (section 3 of the format of certificates of loops).
+
+A condition becomes a `Query`, as a property of a network does: nodes, regions (boxes), and cases, which are conjunctions of rows.
+Where a formula divides, or takes a root, a logarithm, ..., each set asked about gets further cases, which the certificate does not
+count: on no point of the set may the argument lie where the function is not smooth. So the closed loop is defined and Lipschitz there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+
+import numpy as np
+
+from holdfast_check.derivative import Derivatives, ancestors
+from holdfast_check.formula import Formulas, Number, Sum, number, plus, scale
+from holdfast_check.network import Node
+from holdfast_check.problem import Inequality, Pair, Problem, beyond
+from holdfast_check.property import Region, enclosing
+from holdfast_check.query import Query
+
+Row = tuple[Sum, bool]
+Case = list[Row]
+MINUS = Fraction(-1)
+
+
+@dataclass(frozen=True)
+class Function:
+    """h, as a formula of the states, and what a level that h is compared with becomes."""
+
+    value: Callable[[Formulas, Sequence[Sum]], Sum]
+    level: Callable[[Fraction], Number | float] = lambda c: c
+
+
+def singular(f: Formulas) -> list[Sum]:
+    """Of all nodes so far: sums that are positive where each function is smooth."""
+    found: list[Sum] = []
+    for node in list(f.nodes):
+        if node.kind in ("reciprocal", "log", "sqrt", "tan", "asin"):
+            for z in f.elements(f.nodes[node.inputs[0]]):
+                limit = {"tan": Fraction("1.57") ** 2, "asin": Fraction(1)}.get(node.kind, Fraction(0))
+                square = f.product(z, z)
+                found.append(z if node.kind in ("log", "sqrt") else square if not limit else plus(number(limit), square, MINUS))
+    return found
+
+
+@dataclass
+class Space:
+    """The free variables of a condition: coordinates of the state, then (`moving`) disturbances and parameters."""
+
+    problem: Problem
+    moving: bool = True
+    f: Formulas = field(default_factory=lambda: Formulas([]))
+    x: list[Sum] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        n, free = len(self.problem.states), self.problem.free if self.moving else []
+        self.input = self.f.append("input", (), n + len(free)).place
+        variables = self.f.elements(self.f.nodes[0])
+        self.x, self.free = variables[:n], variables[n:]
+        self.box = free
+
+    def rates(self) -> list[Sum]:
+        return self.problem.dynamics(self.f, self.x, self.free)
+
+    def moved(self, sums: Sequence[Sum], rates: Sequence[Sum]) -> list[Sum]:
+        """The derivatives of sums along the flow; the coordinates are the states."""
+        f, n = self.f, len(self.x)
+        place, values = f.emit(rates).place, f.emit(sums)
+        seed = f.gather([(place, k) for k in range(n)] + [None] * len(self.free)).place
+        made = Derivatives(f).along(values.place, {self.input: seed})
+        return [number(0)] * len(sums) if made is None else f.elements(f.nodes[made])
+
+    def query(self, regions: Sequence[tuple[Sequence[Pair], Sequence[Case]]], members: Sequence[Row] | None = None) -> Query:
+        """`members` are rows that a set asked about satisfies, in the first region: it gets the cases of `singular`."""
+        f = self.f
+        f.emit([value for _, cases in regions for case in cases for value, _ in case] or [number(0)])
+        more = [] if members is None else [[*members, (value, False)] for value in singular(f)]
+        listed = [(box, [*cases, *(more if k == 0 else [])]) for k, (box, cases) in enumerate(regions)]
+        rows = list({(id(value), strict): (value, strict) for _, cases in listed for case in cases for value, strict in case}.values())
+        place = {(id(value), strict): k for k, (value, strict) in enumerate(rows)}
+        nodes, output = pruned(f.nodes, f.emit([value for value, _ in rows]).place)
+        found = []
+        for box, cases in listed:
+            ends = [low for low, _ in (*box, *self.box)], [high for _, high in (*box, *self.box)]
+            numbers = tuple(tuple(place[id(value), strict] for value, strict in case) for case in cases)
+            found.append(Region(enclosing(ends[0], False), enclosing(ends[1], True), tuple(ends[0]), tuple(ends[1]), numbers))
+        return Query(nodes, output, f.nodes[0].size, np.array([s for _, s in rows], bool), tuple(found), ())
+
+
+def pruned(nodes: Sequence[Node], output: int) -> tuple[tuple[Node, ...], int]:
+    """The nodes that the output depends on, and the input node, numbered anew."""
+    kept = sorted(ancestors(list(nodes), {0, output}))
+    new = {old: k for k, old in enumerate(kept)}
+    return tuple(replace(nodes[i], inputs=tuple(new[j] for j in nodes[i].inputs), place=new[i]) for i in kept), new[output]
+
+
+def flow_out(rates: Sequence[Sum], box: Sequence[Pair], rows: Case) -> list[tuple[list[Pair], list[Case]]]:
+    """For each side of a box, upper before lower: it as a region, and the case that the flow leaves the box there."""
+    found = []
+    for i, ends in enumerate(box):
+        for e, sign in ((ends[1], MINUS), (ends[0], -MINUS)):
+            face = [*box[:i], (e, e), *box[i + 1 :]]
+            found.append((face, [[*rows, (scale(rates[i], sign), True)]]))
+    return found
+
+
+def decrease(problem: Problem, h: Function, box: list[Pair], a: Fraction, b: Fraction) -> Query:
+    s = Space(problem)
+    value, rates = h.value(s.f, s.x), s.rates()
+    below: Row = (beyond(value, h.level(b), 1), False)
+    (rate,) = s.moved([value], rates)
+    case = [below, (beyond(value, h.level(a), -1), False), (scale(rate, MINUS), False)]
+    return s.query([(box, [case])], [below])
+
+
+def stay(problem: Problem, h: Function, box: list[Pair], b: Fraction) -> Query:
+    s = Space(problem)
+    below = (beyond(h.value(s.f, s.x), h.level(b), 1), False)
+    return s.query(flow_out(s.rates(), box, [below]))
+
+
+def step(problem: Problem, h: Function, box: list[Pair], a: Fraction, b: Fraction) -> Query:
+    s = Space(problem)
+    rates = s.rates()
+    now, then = h.value(s.f, s.x), h.value(s.f, rates)
+    below: Row = (beyond(now, h.level(b), 1), False)
+    cases: list[Case] = [[below, (beyond(then, h.level(b), -1), True)]]
+    if a < b:
+        cases.append([below, (beyond(now, h.level(a), -1), False), (plus(now, then, MINUS), False)])
+        cases.append([(beyond(now, h.level(a), 1), False), (beyond(then, h.level(a), -1), True)])
+    cases += [[below, violated(side)] for side in problem.sides(rates, dict(enumerate(box)))]
+    return s.query([(box, cases)], [below])
+
+
+def violated(one: Inequality) -> Row:
+    """That an inequality does not hold."""
+    return scale(one.value, MINUS), not one.strict
+
+
+def inside(problem: Problem, h: Function | None, box: list[Pair], a: Fraction, target: Callable[[Space], list[Inequality]]) -> Query:
+    s = Space(problem, moving=False)
+    rows = [(beyond(h.value(s.f, s.x), h.level(a), 1), False)] if h else []
+    return s.query([(box, [[*rows, violated(one)] for one in target(s)])], rows)

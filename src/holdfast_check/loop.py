@@ -1,0 +1,283 @@
+"""A certificate of a closed loop -> the conditions that it has to prove, by kind of property (section 4 of its format).
+
+`numbered` are the queries whose regions the records speak of; `own` those that only the checker asks, and proves by itself;
+`contractions` hold what section 5 asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+from holdfast_check.arithmetic import Invalid
+from holdfast_check.conditions import (
+    MINUS,
+    Case,
+    Function,
+    Space,
+    decrease,
+    flow_out,
+    inside,
+    singular,
+    stay,
+    step,
+    violated,
+)
+from holdfast_check.contraction import Contraction
+from holdfast_check.formula import Sum, scale
+from holdfast_check.matrices import inverse, positive_definite, root_above
+from holdfast_check.problem import (
+    Facets,
+    Inequality,
+    Pair,
+    Problem,
+    affine,
+    beyond,
+    interval,
+    logit,
+    quadratic,
+    rational,
+)
+from holdfast_check.property import number as exact
+from holdfast_check.query import Query
+
+Side = tuple[int, int, Fraction]  # row of H, 1 (upper) or -1 (lower), end
+
+
+@dataclass
+class Obligations:
+    numbered: list[Query] = field(default_factory=list)
+    own: list[Query] = field(default_factory=list)
+    contractions: list[Contraction] = field(default_factory=list)
+
+
+def require(condition: Any, reason: str) -> None:
+    if not condition:
+        raise Invalid(reason)
+
+
+def keys(given: Any, *names: str) -> Any:
+    require(isinstance(given, dict) and sorted(given) == sorted(names), f"a proof does not have just the keys {', '.join(names)}")
+    return given
+
+
+def rational_text(text: str) -> Fraction:
+    """A decimal or hexadecimal number, or a quotient of two."""
+    top, _, bottom = text.partition("/")
+    require(not bottom or exact(bottom) != 0, f"{text[:40]} is not a number")
+    return exact(top) / exact(bottom) if bottom else exact(text)
+
+
+def texts(values: Any, n: int) -> list[Fraction]:
+    require(isinstance(values, list) and len(values) == n, f"a list does not have {n} entries")
+    return [rational_text(v) for v in values]
+
+
+def obligations(problem: Problem, proofs: Any) -> Obligations:
+    todo = Obligations()
+    require(isinstance(proofs, list) and len(proofs) == len(problem.properties) > 0, "there is not one proof for each property, or none is claimed")
+    for claim, proof in zip(problem.properties, proofs, strict=True):
+        {"invariant": invariant, "attracts": attracts, "barrier": barrier}[claim["kind"]](problem, claim, proof, todo)
+    return todo
+
+
+def hull(problem: Problem, given: Mapping[str, Any]) -> list[Pair]:
+    """A box that contains a set."""
+    n = len(problem.states)
+    if "ellipsoid" in given:
+        center, P, level = problem.ellipsoid(given["ellipsoid"])
+        require(level > 0 and positive_definite(P), "an ellipsoid is not bounded")
+        reach = [root_above(level * row[i]) for i, row in enumerate(inverse(P))]
+        return [(c - d, c + d) for c, d in zip(center, reach, strict=True)]
+    require(len(problem.domain) == n, "a state has no bounds in the domain")
+    box = [problem.domain[i] for i in range(n)]
+    if "where" in given:
+        s = Space(problem, moving=False)
+        place = {a: i for i, v in enumerate(s.x) for a in v.weights}
+        for one in problem.inequalities(s.f, given, s.x):  # w x + c <= 0 in one state
+            ((atom, w),) = one.value.weights.items() if len(one.value.weights) == 1 else ((-1, 0),)
+            if atom in place and isinstance(w, Fraction) and isinstance(one.value.constant, Fraction):
+                low, high = box[place[atom]]
+                e = -one.value.constant / w
+                low, high = (low, min(high, e)) if w > 0 else (max(low, e), high)
+                box[place[atom]] = low, max(low, high)
+    return box
+
+
+# ---- invariant
+
+
+def invariant(problem: Problem, claim: Mapping[str, Any], proof: Any, todo: Obligations) -> None:
+    given, method = claim["set"], proof.get("method")
+    facets, ode = problem.facets(given), problem.kind == "ode"
+    if facets is not None and ode:
+        faces(problem, facets, keys(proof, "method", "bases"), todo)
+    elif facets is not None:
+        image_of_facets(problem, facets, keys(proof, "method", "basis"), todo)
+    elif ode:
+        boundary(problem, given, keys(proof, "method"), todo)
+    else:
+        image(problem, given, keys(proof, "method"), todo)
+    require(method == ("image" if not ode else "boundary" if facets is None else "faces"), f"the method {method!r} is not one for this set")
+
+
+def sides_of(p: Facets) -> list[Side]:
+    return [(k, sign, e) for ends, sign in ((p.upper, 1), (p.lower, -1)) for k, e in enumerate(ends) if e is not None]
+
+
+def coordinates(p: Facets, basis: Any, s: Space, fixed: Side | None = None) -> list[Pair]:
+    """Makes the coordinates of the space those of rows of H; the box of these."""
+    n = len(s.x)
+    fine = isinstance(basis, list) and all(type(j) is int and 0 <= j < len(p.H) for j in basis) and len(set(basis)) == len(basis) == n
+    require(fine, "a basis does not consist of rows, one for each state")
+    matrix = inverse([p.H[j] for j in basis])
+    s.x = [affine(row, s.x, [Fraction(0)] * n) for row in matrix]
+    s.x = [Sum(x.weights, c) for x, c in zip(s.x, p.center, strict=True)]
+    box: list[Pair] = []
+    for j in basis:
+        low, high = (fixed[2], fixed[2]) if fixed and fixed[0] == j else (p.lower[j], p.upper[j])
+        require(low is not None and high is not None and low <= high, f"row {j} of a basis is not bounded on both sides, or nothing is left")
+        box.append((low, high))
+    return box
+
+
+def others(p: Facets, basis: Sequence[int], s: Space) -> Case:
+    rows = [(i, affine(p.H[i], s.x, p.center)) for i in range(len(p.H)) if i not in basis]
+    return [(beyond(y, e, sign), False) for i, y in rows for e, sign in ((p.upper[i], 1), (p.lower[i], -1)) if e is not None]
+
+
+def faces(problem: Problem, p: Facets, proof: Mapping[str, Any], todo: Obligations) -> None:
+    sides, bases, partial = sides_of(p), proof["bases"], False
+    require(isinstance(bases, list) and len(bases) == len(sides) > 0, "there is not one basis for each side")
+    for side, basis in zip(sides, bases, strict=True):
+        s = Space(problem)
+        box = coordinates(p, basis, s, side)
+        require(side[0] in basis, "the basis of a side does not have its row")
+        outward = affine(p.H[side[0]], s.rates(), [Fraction(0)] * len(s.x))
+        case = [*others(p, basis, s), (scale(outward, Fraction(-side[1])), True)]
+        todo.numbered.append(s.query([(box, [case])]))
+        partial = partial or bool(singular(s.f))
+    if partial:
+        whole = next((b for b in bases if all(p.lower[j] is not None and p.upper[j] is not None for j in b)), [])
+        s = Space(problem)
+        box = coordinates(p, whole, s)
+        s.f.emit(s.rates())
+        rows = others(p, whole, s)
+        todo.own.append(s.query([(box, [])], rows))
+
+
+def image_of_facets(problem: Problem, p: Facets, proof: Mapping[str, Any], todo: Obligations) -> None:
+    s, basis = Space(problem), proof["basis"]
+    box = coordinates(p, basis, s)
+    rows, rates = others(p, basis, s), s.rates()
+    then = [affine(row, rates, p.center) for row in p.H]
+    cases = [[*rows, (scale(beyond(then[k], e, sign), MINUS), True)] for k, sign, e in sides_of(p)]
+    todo.numbered.append(s.query([(box, cases)], rows))
+
+
+def members(found: Sequence[Inequality]) -> Case:
+    """The rows that say that a point lies in a set; those of the domain are in the region."""
+    return [(one.value, False) for one in found if not one.side]
+
+
+def boundary(problem: Problem, given: Mapping[str, Any], proof: Any, todo: Obligations) -> None:
+    box, s = hull(problem, given), Space(problem)
+    found = [one for one in problem.inequalities(s.f, given, s.x) if not one.side]
+    rows, rates, regions = members(found), s.rates(), []
+    for one, rate, row in zip(found, s.moved([g.value for g in found], rates), rows, strict=True):
+        case = [*(r for r in rows if r is not row), row, (scale(one.value, MINUS), False), (scale(rate, MINUS), False)]
+        regions.append((box, [case]))
+    todo.numbered.append(s.query(regions, rows))
+    if "ellipsoid" not in given:  # leaving the domain is leaving the set
+        s = Space(problem)
+        rows = members(problem.inequalities(s.f, given, s.x))
+        domain = [problem.domain[i] for i in range(len(s.x))]
+        (todo.numbered if "level" in given else todo.own).append(s.query(flow_out(s.rates(), domain, rows)))
+
+
+def image(problem: Problem, given: Mapping[str, Any], proof: Any, todo: Obligations) -> None:
+    box, s = hull(problem, given), Space(problem)
+    rates, rows = s.rates(), members(problem.inequalities(s.f, given, s.x))
+    then = problem.inequalities(s.f, given, rates)
+    then += problem.sides(rates, problem.domain) if "where" in given else []
+    todo.numbered.append(s.query([(box, [[*rows, violated(one)] for one in then])], rows))
+
+
+# ---- attracts, barrier
+
+
+def start(problem: Problem, given: Mapping[str, Any]) -> tuple[Function, Fraction]:
+    """The set `from` as {h <= b}."""
+    if "level" in given:
+        name, data = given["level"]["function"], given["level"]
+        require(data.keys() == {"function", "at_most"}, "the set that is left has more than one level")
+        s = Space(problem, moving=False)
+        stripped = problem.function(s.f, name, s.x)[1]
+        h = Function(lambda f, x: problem.function(f, name, x)[0], logit if stripped else lambda c: c)
+        return h, rational(data["at_most"])
+    if "ellipsoid" in given:
+        center, P, level = problem.ellipsoid(given["ellipsoid"])
+        return Function(lambda f, x: quadratic(f, P, center, x, Fraction(0))), level
+    require("where" in given and len(given["where"]) == 1, "the set that is left is not one of a single inequality")
+    return Function(lambda f, x: problem.inequalities(f, given, x)[0].value), Fraction(0)
+
+
+def kept(problem: Problem, h: Function, box: list[Pair], a: Fraction, b: Fraction) -> list[Query]:
+    """{h <= b} is kept, and h falls where it is at least a."""
+    if problem.kind == "map":
+        return [step(problem, h, box, a, b)]
+    return [decrease(problem, h, box, a, b), stay(problem, h, box, b)]
+
+
+def attracts(problem: Problem, claim: Mapping[str, Any], proof: Any, todo: Obligations) -> None:
+    keys(proof, "stages", "end")
+    first, target = claim["from"], claim["to"]
+    (h, b), box, a = start(problem, first), hull(problem, first), Fraction(0)
+    require(isinstance(proof["stages"], list) and proof["stages"], "there are no stages")
+    for k, stage in enumerate(proof["stages"]):
+        if k > 0:
+            keys(stage, "function", "box", "from", "level")
+            old, old_box, old_a, text = h, box, a, stage["function"]
+            h = Function(lambda f, x, text=text: problem.formula(f, text, x))
+            box = [interval(texts(ends, 2)) for ends in stage["box"]]
+            require(len(box) == len(problem.states), "the box of a stage does not bound each state")
+            b = rational_text(stage["from"])
+            todo.numbered.append(inside(problem, old, old_box, old_a, within(problem, h, b, box)))
+        a = rational_text(keys(stage, "level")["level"] if k == 0 else stage["level"])
+        require(a < b, f"the levels of stage {k} are not in order")
+        todo.numbered += kept(problem, h, box, a, b)
+    if proof["end"] == "set":
+        require(isinstance(target, dict), "the proof ends with a set, the claim does not")
+        same = target == {"level": {"function": first.get("level", {}).get("function"), "at_most": a}}
+        if not (same and len(proof["stages"]) == 1):
+            todo.numbered.append(inside(problem, h, box, a, lambda s: problem.inequalities(s.f, target, s.x)))
+        return
+    require(target == "equilibrium" and not problem.disturbances, "a proof of an equilibrium is not one of this claim, or there are disturbances")
+    end, n = keys(proof["end"], "center", "P", "level", "box", "parts"), len(problem.states)
+    center, P, r = texts(end["center"], n), [texts(row, n) for row in end["P"]], rational_text(end["level"])
+    last = Contraction(problem, center, P, r, texts(end["box"], n), end["parts"])
+    todo.numbered.append(inside(problem, h, box, a, lambda s: [Inequality(quadratic(s.f, P, center, s.x, r))]))
+    todo.contractions.append(last)
+
+
+def within(problem: Problem, h: Function, b: Fraction, box: list[Pair]) -> Callable[[Space], list[Inequality]]:
+    def target(s: Space) -> list[Inequality]:
+        return [Inequality(beyond(h.value(s.f, s.x), h.level(b), 1)), *problem.sides(s.x, dict(enumerate(box)))]
+
+    return target
+
+
+def barrier(problem: Problem, claim: Mapping[str, Any], proof: Any, todo: Obligations) -> None:
+    require(keys(proof, "method")["method"] == "barrier", "the method is not one for a barrier")
+    require(problem.initial.keys() == {*problem.states}, "the initial box does not name each state")
+    box, zero = hull(problem, {}), Fraction(0)
+    initial = [interval(problem.initial[s]) for s in problem.states]
+    require(all(d[0] <= i[0] and i[1] <= d[1] for d, i in zip(box, initial, strict=True)), "the initial box does not lie in the domain")
+    h = Function(lambda f, x: problem.function(f, claim["function"], x, strip=False)[0])
+    todo.numbered.append(inside(problem, None, initial, zero, lambda s: [Inequality(h.value(s.f, s.x))]))
+    s = Space(problem, moving=False)
+    rows = members([*problem.inequalities(s.f, claim["unsafe"], s.x), Inequality(h.value(s.f, s.x))])
+    todo.numbered.append(s.query([(box, [rows])]))
+    todo.numbered += kept(problem, h, box, zero, zero)
