@@ -29,7 +29,7 @@ from holdfast_check.relaxations import UNIT_EVIDENCE, Pair
 ROOT, LEAF, INPUT, NEURON, AGAIN = range(5)
 NOTHING = 2**32 - 1  # element of a leaf whose imposed ends leave nothing
 BATCH = 64
-DEEPEST, MOST = 14, 2**14  # levels, and boxes, that one leaf may be cut into
+DEEPEST, MOST = 24, 2**14  # levels, and boxes, that one leaf may be cut into
 
 
 @dataclass(frozen=True)
@@ -214,10 +214,9 @@ def look_at(
 
 def promising(box: np.ndarray, slopes: np.ndarray, region: Region, level: int) -> int:
     """The input along which to cut: where the rows change most; each third time the widest one, as part of the region."""
-    width = box[1] - box[0]
-    gain = slopes * width
-    whole = region.upper - region.lower
-    wide = np.where(whole > 0, width / np.where(whole > 0, whole, 1.0), 0.0)
+    width, whole = box[1] - box[0], region.upper - region.lower
+    thin = whole <= 2.0**-40 * np.maximum(np.abs(region.lower), np.abs(region.upper))  # a number that is no float64
+    gain, wide = np.where(thin, -1.0, slopes * width), np.where(thin, -1.0, width / np.where(thin, 1.0, whole))
     usable = np.isfinite(gain).all() and gain.max() > 0 and level % 3
     return int(np.argmax(gain if usable else wide))
 
