@@ -118,6 +118,7 @@ class Smooth:
     rises: int = 0  # 1, -1: monotone
     phase: float | None = None
     slack: float = 0.0
+    rough: tuple[Callable[[Array], Array], Callable[[Array], Array]] | None = None  # f and f', quickly and without proof
 
 
 def cubic(s: Array, k: int | Array) -> Array:
@@ -163,6 +164,14 @@ def _tanh(s: Array, k: int | Array) -> Array:
     return side(k) * np.arctanh(np.sqrt(1 - np.clip(s, 0, 1)))
 
 
+def _sigma(z: Array) -> Array:
+    return 0.5 + 0.5 * np.tanh(0.5 * z)
+
+
+def _hump(z: Array) -> Array:
+    return 1 - np.tanh(z) ** 2
+
+
 UNIT = rounded(lambda z: 1 / np.sqrt((1 - z) * (1 + z)), 8)
 # fmt: off
 SMOOTH = {
@@ -175,11 +184,14 @@ SMOOTH = {
                          lambda a, b: ((a > 2.0**-500) | (b < -(2.0**-500))) & (b >= a), rises=-1),
     "softplus": Smooth(balls(lambda z: z.exp().log1p()), scaled(tangent, 0.5, 0.5), 1,
                        lambda s, k: np.where(s > 0, np.where(s < 1, np.log(s / (1 - s)), inf), -inf), codomain=(0.0, inf), rises=1),
-    "sigmoid": Smooth(scaled(tangent, 0.5, 0.5), scaled(bell, 0.25), 1, lambda s, k: 2 * _tanh(4 * s, k), (0.0,), codomain=(0.0, 1.0), rises=1),
-    "tanh": Smooth(tangent, bell, 1, _tanh, (0.0,), codomain=(-1.0, 1.0), rises=1),
-    "tanh_slope": Smooth(bell, bell_slope, 1, cubic, (-BEND, BEND), codomain=(0.0, 1.0), slack=2.0**-70),
+    "sigmoid": Smooth(scaled(tangent, 0.5, 0.5), scaled(bell, 0.25), 1, lambda s, k: 2 * _tanh(4 * s, k), (0.0,), codomain=(0.0, 1.0), rises=1,
+                      rough=(_sigma, lambda z: 0.25 * _hump(0.5 * z))),
+    "tanh": Smooth(tangent, bell, 1, _tanh, (0.0,), codomain=(-1.0, 1.0), rises=1, rough=(np.tanh, _hump)),
+    "tanh_slope": Smooth(bell, bell_slope, 1, cubic, (-BEND, BEND), codomain=(0.0, 1.0), slack=2.0**-70,
+                         rough=(_hump, lambda z: -2 * np.tanh(z) * _hump(z))),
     "sigmoid_slope": Smooth(scaled(bell, 0.25), scaled(bell_slope, 0.125), 1, lambda s, k: 2 * cubic(8 * s, k), (-2 * BEND, 2 * BEND),
-                            codomain=(0.0, 0.25), slack=2.0**-70),
+                            codomain=(0.0, 0.25), slack=2.0**-70,
+                            rough=(lambda z: 0.25 * _hump(0.5 * z), lambda z: -0.25 * np.tanh(0.5 * z) * _hump(0.5 * z))),
     "sin": Smooth(lambda z: circular(z, 0), lambda z: circular(z, 1), -1,
                   lambda s, k: k * math.pi + np.arccos(np.clip(np.where(k % 2, -s, s), -1, 1)), domain=about(100), codomain=(-1.0, 1.0), phase=0.0, slack=2.0**-70),
     "cos": Smooth(lambda z: circular(z, 1), lambda z: circular(z, 2), -1,

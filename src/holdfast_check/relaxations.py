@@ -155,7 +155,7 @@ def chosen(node: Node, sign: np.ndarray, low: np.ndarray, high: np.ndarray, give
         return given.astype(float)
     f = function(node, sign)
     smooth = isinstance(f, Smooth)
-    value, slope = (lambda z: f.value(z)[0], lambda z: f.slope(z)[0]) if smooth else (f.value, f.slope)
+    value, slope = f.rough or (lambda z: f.value(z)[0], lambda z: f.slope(z)[0]) if smooth else (f.value, f.slope)
     s_shaped = node.kind in ("sigmoid", "tanh")
     if s_shaped:  # symmetric about a point: below on [l, u] is above on [-u, -l]
         low, high = np.where(sign > 0, -high, low), np.where(sign > 0, -low, high)
