@@ -64,6 +64,28 @@ class Counterexample:
 
 
 @dataclass(frozen=True)
+class Escape:
+    """A trajectory of a closed loop that leaves a set it was claimed never to leave, enclosed, not only simulated.
+
+    From ``state`` (in the set; exact numbers) with constant ``disturbances`` and ``parameters`` the loop is within
+    [``low``, ``high``] at ``time`` (seconds; maps: 1 step), and there the inequality number ``side`` of the set (``text``) is
+    violated by at least ``margin``. ``radius`` (ode): the trajectory stays within state +- radius until then.
+    """
+
+    property: int
+    side: int
+    text: str
+    state: tuple[float, ...]
+    disturbances: tuple[float, ...]
+    parameters: tuple[float, ...]
+    time: float
+    radius: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    margin: float
+
+
+@dataclass(frozen=True)
 class CertificateStatus:
     """What became of the certificate that was asked for: its file, or the reason why there is none.
 
@@ -84,7 +106,7 @@ class Result:
     verdict: Verdict
     reason: Reason
     detail: str = ""
-    counterexample: Counterexample | None = None
+    counterexample: Counterexample | Escape | None = None
     bound: float | None = None  # best proved lower bound of the worst margin; > 0 means proved
     seconds: float = 0.0
     statistics: Mapping[str, Any] = field(default_factory=dict)  # sub-problems, splits, phases and their seconds

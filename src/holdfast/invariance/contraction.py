@@ -1,8 +1,8 @@
 """Contraction: around an equilibrium all trajectories of the loop approach each other, so the equilibrium is exponentially stable.
 
-With J(x) in an interval matrix on a box and P J + J' P + 2 rate P <= 0 for every J in it, distances in the P-norm shrink
-(Demidovich; Lohmiller, Slotine, On contraction analysis for nonlinear systems, Automatica 34, 1998; Davydov, Jafarpour, Bullo,
-Non-Euclidean contraction theory, IEEE TAC 2022, theorem 29, for the 2-norm). What is proved, word by word: docs/certificates/loops.md, section 5.
+If P J + J' P + 2 rate P <= 0 for all Jacobians J on an ellipsoid in the P-norm, distances in that norm shrink (Demidovich;
+Lohmiller, Slotine, On contraction analysis for nonlinear systems, Automatica 34, 1998). The matrices that do so form a convex set, so that
+small pieces can be looked at one by one. What is proved, word by word: docs/certificates/loops.md, section 5.
 """
 
 from __future__ import annotations
@@ -10,16 +10,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import product
 
 import flint
 import numpy as np
 
 from holdfast.bounds.bounder import bounds_of_rows, flat_problem
-from holdfast.invariance.sets import inverse
+from holdfast.invariance.sets import ellipsoid_hull, root_above
 from holdfast.loop import ClosedLoop
-from holdfast.rigor import FLOAT64
+from holdfast.rigor import FLOAT64, gamma
+from holdfast.spec.temporal import Ellipsoid
 from holdfast.transforms import derivative
+
+LARGEST = 20000  # pieces looked at before the proof is given up
+BATCH = 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,83 +33,167 @@ class Contraction:
     center: np.ndarray
     P: tuple[tuple[Fraction, ...], ...]
     level: Fraction
-    box: np.ndarray  # half-widths
-    parts: tuple[int, ...]
     rate: float
+    pieces: int
 
 
-def jacobian_hull(
-    loop: ClosedLoop, center: np.ndarray, half: np.ndarray, parts: Sequence[int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """An interval matrix (n, n) that contains the Jacobian by the states on center +- half, cut into ``parts`` pieces each."""
-    n = len(loop.states)
-    J = derivative(loop.dynamics)
-    problem = flat_problem(J, FLOAT64)
-    low, high = _cells(center, half, parts)
-    others = loop.others
-    low = np.concatenate([low, np.broadcast_to(others.lower, (len(low), len(others)))], axis=1)
-    high = np.concatenate([high, np.broadcast_to(others.upper, (len(high), len(others)))], axis=1)
-    width = len(loop.variables)
-    below, above = bounds_of_rows(problem, low, high, np.eye(n * width), "backward")
-    return below.min(0).reshape(n, width)[:, :n], above.max(0).reshape(n, width)[:, :n]
+class Jacobians:
+    """Interval matrices (K, n, n) that contain the Jacobian by the states on boxes (K, n), all disturbances and parameters included."""
+
+    def __init__(self, loop: ClosedLoop):
+        self._loop = loop
+        self._problem = flat_problem(derivative(loop.dynamics), FLOAT64)
+
+    def on(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Lower and upper ends."""
+        n, others = len(self._loop.states), self._loop.others
+        below, above = (
+            np.concatenate([ends, np.broadcast_to(more, (len(ends), len(more)))], axis=1)
+            for ends, more in ((low, others.lower), (high, others.upper))
+        )
+        width = len(self._loop.variables)
+        found = bounds_of_rows(self._problem, below, above, np.eye(n * width), "backward")
+        return tuple(end.reshape(-1, n, width)[:, :, :n] for end in found)  # type: ignore[return-value]
 
 
 def contraction(
-    loop: ClosedLoop, center: np.ndarray, P: Sequence[Sequence[Fraction]], half: np.ndarray, parts: Sequence[int]
-) -> Contraction | None:
-    """The largest ellipsoid of shape P in center +- half, if the loop contracts on that box; None where that is not proved."""
-    low, high = jacobian_hull(loop, center, half, parts)
-    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+    loop: ClosedLoop, center: np.ndarray, P: Sequence[Sequence[Fraction]], level: Fraction,
+    jacobians: Jacobians | None = None, largest: int = LARGEST,
+) -> Contraction | None:  # fmt: skip
+    """The proof for one ellipsoid; None where it does not succeed within ``largest`` pieces."""
+    jacobians = jacobians or Jacobians(loop)
+    norm = _Norm.of(P)
+    if norm is None:
         return None
-    rate = decay(loop.kind, P, low, high)
-    turned = inverse(P)
-    if rate is None or turned is None:
-        return None
-    level = min(Fraction(float(h)) ** 2 / turned[i][i] for i, h in enumerate(half))
-    level = Fraction(float(level) * (1 - 2.0**-40))
+    hull = ellipsoid_hull(Ellipsoid(tuple(Fraction(float(c)) for c in center), tuple(map(tuple, P)), level))
     residual = _residual(loop, center, P)
-    reach = rate if loop.kind == "ode" else 1 - rate
-    if reach <= 0 or not residual <= Fraction(reach) ** 2 * level:
-        return None
-    return Contraction(center, tuple(map(tuple, P)), level, half, tuple(parts), rate)
-
-
-def decay(kind: str, P: Sequence[Sequence[Fraction]], low: np.ndarray, high: np.ndarray) -> float | None:
-    """A rate > 0 with P J + J' P + 2 rate P <= 0 (maps: mu < 1 with J' P J <= mu^2 P) for all J between, or None.
-
-    Congruence with X ~ P^(-1/2) Q, Q the eigenvectors of the middle, makes the matrices nearly diagonal; what is left is
-    bounded by Gershgorin's discs, in balls.
-    """
-    n = len(P)
-    plain = np.array([[float(v) for v in entries] for entries in P])
-    middle = 0.5 * low + 0.5 * high
-    try:
-        root = np.linalg.inv(np.linalg.cholesky(plain)).T
-    except np.linalg.LinAlgError:
-        return None
-    turned = root.T @ plain @ middle @ root
-    _, q = np.linalg.eigh(turned + turned.T if kind == "ode" else turned.T @ turned)
-    X = root @ q
-    x = flint.arb_mat(n, n, X.reshape(-1).tolist())
-    p = flint.arb_mat(n, n, [flint.arb(flint.fmpq(v.numerator, v.denominator)) for entries in P for v in entries])
-    j = flint.arb_mat(n, n, [_ball(a, b) for a, b in zip(low.reshape(-1), high.reshape(-1), strict=True)])
-    unit = _discs(x.transpose() * p * x, n)
-    if not unit[0] > 0:  # X is not invertible, or P not positive definite
-        return None
-    if kind == "ode":
-        s = x.transpose() * p * j * x
-        shrinking = _discs(-(s + s.transpose()), n)[0]
-        if not shrinking > 0:
+    worst = -np.inf if loop.kind == "ode" else 0.0  # of the decay over all pieces
+    low, high = hull.lower[None], hull.upper[None]
+    done = 0
+    shape = (hull.upper - hull.lower) / 2
+    radius = float(root_above(level))
+    while len(low):
+        part, low = low[:BATCH], low[BATCH:]
+        top, high = high[:BATCH], high[BATCH:]
+        near = norm.distance(part, top, center) <= radius
+        part, top = part[near], top[near]
+        done += len(part)
+        if done > largest:
             return None
-        return float(np.nextafter(float((flint.arb(shrinking) / (2 * flint.arb(unit[1]))).lower()), 0.0))
-    m = x.inv() * j * x
-    center = flint.arb_mat(n, n, [e.mid() for e in m.entries()])
-    radius = flint.arb_mat(n, n, [flint.arb(e.rad()) for e in m.entries()])
-    square = flint.arb(_discs(center.transpose() * center, n)[1])
-    rest = flint.arb(_discs(radius.transpose() * radius, n)[1])
-    norm = (square.sqrt() + rest.sqrt()) * (flint.arb(unit[1]) / flint.arb(unit[0])).sqrt()
-    mu = float(np.nextafter(float(norm.upper()), np.inf))
-    return mu if mu < 1 else None
+        if not len(part):
+            continue
+        below, above = jacobians.on(part, top)
+        growth = norm.growth(loop.kind, below, above)
+        allowed = 0.0 if loop.kind == "ode" else 1.0
+        bad = ~(growth < allowed)
+        worst = max(worst, float(growth[~bad].max(initial=worst)))
+        middle = 0.5 * part[bad] + 0.5 * top[bad]
+        axis = np.argmax((top[bad] - part[bad]) / shape, axis=1)
+        index = np.arange(len(axis))
+        if bad.any() and ((top[bad] - part[bad])[index, axis] < 1e-9 * shape[axis]).any():
+            return None
+        left, right = top[bad].copy(), part[bad].copy()
+        left[index, axis] = right[index, axis] = middle[index, axis]
+        low, high = np.concatenate([part[bad], right, low]), np.concatenate([left, top[bad], high])
+    rate = -worst if loop.kind == "ode" else worst
+    reach = rate if loop.kind == "ode" else 1 - rate
+    if not reach > 0 or not residual <= Fraction(reach) ** 2 * level:
+        return None
+    return Contraction(center, tuple(map(tuple, P)), level, float(rate), done)
+
+
+@dataclass(frozen=True, eq=False)
+class _Norm:
+    """Coordinates u = X^-1 (x - c) in which the P-norm is nearly the Euclidean one: unit <= X' P X <= 1 / unit."""
+
+    X: np.ndarray
+    turned: np.ndarray  # X^-1, and what it is off
+    turned_off: np.ndarray
+    G: np.ndarray  # X' P, and what it is off
+    G_off: np.ndarray
+    unit: float
+
+    @staticmethod
+    def of(P: Sequence[Sequence[Fraction]]) -> _Norm | None:
+        """None where P is not positive definite (as far as can be proved)."""
+        n = len(P)
+        plain = np.array([[float(v) for v in entries] for entries in P])
+        try:
+            X = np.linalg.inv(np.linalg.cholesky(plain)).T
+        except np.linalg.LinAlgError:
+            return None
+        x = flint.arb_mat(n, n, X.reshape(-1).tolist())
+        p = flint.arb_mat(n, n, [flint.arb(flint.fmpq(v.numerator, v.denominator)) for entries in P for v in entries])
+        g = x.transpose() * p
+        low, high = _discs(g * x, n)
+        if not (low > 0.5 and high < 2.0):
+            return None
+        middle, off = zip(*(_apart(m) for m in (x.inv(), g)), strict=True)
+        unit = min(low, float(np.nextafter(1 / high, 0.0)))
+        return _Norm(X, middle[0], off[0], middle[1], off[1], float(unit))
+
+    def distance(self, low: np.ndarray, high: np.ndarray, center: np.ndarray) -> np.ndarray:
+        """Lower bounds (K,) of the P-norm of x - center on boxes."""
+        n = len(center)
+        middle = 0.5 * low + 0.5 * high - center
+        spread = (0.5 * high - 0.5 * low) * (1 + 1e-12) + 1e-15 * (abs(low) + abs(high) + abs(center))
+        u = middle @ self.turned.T
+        off = spread @ abs(self.turned).T + (abs(middle) + spread) @ self.turned_off.T
+        off = off + gamma(n + 4, FLOAT64) * (abs(middle) @ abs(self.turned).T) + 1e-290
+        least = np.maximum(abs(u) - off * (1 + 1e-12), 0.0)
+        # the norm of u, and how much longer it may be in the P-norm
+        return np.sqrt((least * least).sum(1)) * np.sqrt(self.unit) * (1 - 1e-12)
+
+    def growth(self, kind: str, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        """Upper bounds (K,) of the growth of the P-norm under interval matrices: mu in x' P J x <= mu x' P x (a rate), or
+        the norm of J for maps. NaN or infinity where nothing is known."""
+        n = low.shape[1]
+        middle, spread = 0.5 * low + 0.5 * high, (0.5 * high - 0.5 * low) * (1 + 1e-12) + 1e-300
+        left, left_off = (self.G, self.G_off) if kind == "ode" else (self.turned, self.turned_off)
+        S = left @ middle @ self.X
+        size = abs(left) @ abs(middle) @ abs(self.X)
+        off = abs(left) @ spread @ abs(self.X) + left_off @ (abs(middle) + spread) @ abs(self.X)
+        off = (off + gamma(2 * n + 4, FLOAT64) * size) * (1 + 1e-12) + 1e-290
+        if kind == "ode":
+            S, off = (
+                0.5 * (S + S.transpose(0, 2, 1)),
+                0.5 * (off + off.transpose(0, 2, 1)) * (1 + 1e-15) + abs(S) * 1e-15,
+            )
+            largest = _largest_eigenvalue(S) + np.sqrt((off * off).sum((1, 2))) * (1 + 1e-12)
+            # x' P J x <= largest |u|^2, and |u|^2 is between unit and 1 / unit times x' P x
+            return np.where(largest > 0, largest / self.unit, largest * self.unit) + 4e-16 * abs(largest)
+        square = S.transpose(0, 2, 1) @ S
+        lost = gamma(n + 4, FLOAT64) * (abs(S).transpose(0, 2, 1) @ abs(S))
+        norm = np.sqrt(np.maximum(_largest_eigenvalue(square) + np.sqrt((lost * lost).sum((1, 2))), 0.0) * (1 + 1e-12))
+        return (norm + np.sqrt((off * off).sum((1, 2))) * (1 + 1e-12)) / self.unit * (1 + 1e-12)
+
+
+def _largest_eigenvalue(S: np.ndarray) -> np.ndarray:
+    """Upper bounds (K,) of the largest eigenvalues of symmetric matrices (K, n, n): what was computed is checked.
+
+    S = Q D Q' + E gives x' S x <= d |Q' x|^2 + |E| with |Q' x|^2 between 1 -+ |Q Q' - I| (Frobenius norms).
+    """
+    n = S.shape[1]
+    S = np.where(np.isfinite(S).all((1, 2))[:, None, None], S, np.eye(n))
+    d, q = np.linalg.eigh(S)
+    turned = q.transpose(0, 2, 1)
+    product = (q * d[:, None, :]) @ turned
+    error = abs(S - product) + gamma(n + 4, FLOAT64) * ((abs(q) * abs(d)[:, None, :]) @ abs(turned) + abs(S))
+    defect = abs(q @ turned - np.eye(n)) + gamma(n + 4, FLOAT64) * (abs(q) @ abs(turned) + np.eye(n))
+    e, o = (np.sqrt((m * m).sum((1, 2))) * (1 + 1e-12) for m in (error, defect))
+    top = d.max(1)
+    return np.where(top > 0, top * (1 + o), top * (1 - o)) + e + 1e-15 * abs(top) + 1e-290
+
+
+def _apart(matrix: flint.arb_mat) -> tuple[np.ndarray, np.ndarray]:
+    """Middle, and what it is off at most, of a ball matrix."""
+    shape = (matrix.nrows(), matrix.ncols())
+    middle = np.array([float(e.mid()) for e in matrix.entries()]).reshape(shape)
+    off = [
+        float((e - flint.arb(float(m))).__abs__().upper())
+        for e, m in zip(matrix.entries(), middle.ravel(), strict=True)
+    ]
+    return middle, np.nextafter(np.array(off).reshape(shape), np.inf)
 
 
 def _ball(low: float, high: float) -> flint.arb:
@@ -139,17 +226,3 @@ def _residual(loop: ClosedLoop, center: np.ndarray, P: Sequence[Sequence[Fractio
             total += flint.arb(flint.fmpq(P[i][k].numerator, P[i][k].denominator)) * f[i] * f[k]
     top = float(total.upper())
     return Fraction(float(np.nextafter(top, np.inf))) if np.isfinite(top) else Fraction(10) ** 300
-
-
-def _cells(center: np.ndarray, half: np.ndarray, parts: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes that cover center +- half, ``parts[i]`` along axis i."""
-    lows, highs = [], []
-    edges = []
-    for c, h, k in zip(center, half, parts, strict=True):
-        ends = np.linspace(c - h, c + h, k + 1)
-        ends[0], ends[-1] = np.nextafter(c - h, -np.inf), np.nextafter(c + h, np.inf)
-        edges.append(ends)
-    for cell in product(*(range(k) for k in parts)):
-        lows.append([edges[i][k] for i, k in enumerate(cell)])
-        highs.append([edges[i][k + 1] for i, k in enumerate(cell)])
-    return np.array(lows), np.array(highs)

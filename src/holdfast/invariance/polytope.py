@@ -19,7 +19,7 @@ from holdfast.errors import InputError
 from holdfast.graph import Model, Tensor
 from holdfast.invariance.features import Coordinates, Features, features, linear_forms
 from holdfast.invariance.regions import product, side
-from holdfast.invariance.sets import inverse
+from holdfast.invariance.sets import basis, inverse
 from holdfast.loop import ClosedLoop
 from holdfast.operators import GraphBuilder
 from holdfast.spec.condition import Condition, RowsBuilder
@@ -57,34 +57,6 @@ def sides_of(states: Polytope) -> list[Side]:
     """All inequalities: first the upper, then the lower ones."""
     highs = [Side(k, True) for k, end in enumerate(states.upper) if end is not None]
     return highs + [Side(k, False) for k, end in enumerate(states.lower) if end is not None]
-
-
-def basis(states: Polytope, first: int | None) -> list[int]:
-    """n independent rows with two ends, narrow ones preferred, ``first`` (which may be open on one side) among them.
-
-    Raises InputError where there are not enough: the set is unbounded, or H has not full column rank.
-    """
-    n = len(states.center)
-    H = np.array([[float(v) for v in entries] for entries in states.H])
-    width = [
-        float(u - l) if u is not None and l is not None else np.inf
-        for l, u in zip(states.lower, states.upper, strict=True)
-    ]
-    score = np.array(width) / np.maximum(np.linalg.norm(H, axis=1), 1e-300)
-    order = sorted((k for k in range(len(H)) if np.isfinite(score[k]) and k != first), key=lambda k: score[k])
-    if first is not None:
-        order.insert(0, first)
-    chosen: list[int] = []
-    rest = H / np.linalg.norm(H, axis=1, keepdims=True)
-    for k in order:  # Gram-Schmidt
-        size = float(np.linalg.norm(rest[k]))
-        if size > 1e-9:
-            chosen.append(k)
-            direction = rest[k] / size
-            rest = rest - np.outer(rest @ direction, direction)
-        if len(chosen) == n:
-            return chosen
-    raise InputError(f"polytope: {n} independent rows of H with two finite ends are needed, there are {len(chosen)}")
 
 
 def coordinates(states: Polytope, rows: Sequence[int]) -> Coordinates:

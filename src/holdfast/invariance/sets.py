@@ -19,7 +19,7 @@ from holdfast.invariance.features import linear_forms, sum_of_squares
 from holdfast.loop import ClosedLoop
 from holdfast.spec.region import Box
 from holdfast.spec.row import Row, row
-from holdfast.spec.temporal import BoxSet, Conditions, Ellipsoid, Level, SetOfStates
+from holdfast.spec.temporal import BoxSet, Conditions, Ellipsoid, Level, Polytope, SetOfStates
 
 Matrix = Sequence[Sequence[Fraction]]
 
@@ -62,20 +62,28 @@ def inequalities(states: SetOfStates, loop: ClosedLoop, where: str) -> Inequalit
         return Inequalities(values, tuple(sides), bounded_domain(loop, where), True)
     if isinstance(states, BoxSet):
         n = len(loop.states)
-        unit = [[Fraction(int(i == j)) for j in range(n)] for i in range(n)]
-        highs = [
-            row({i: 1}, -states.ends[i][1], f"{loop.states[i]} <= {float(states.ends[i][1]):g}")
-            for i in sorted(states.ends)
-        ]
-        lows = [
-            row({i: -1}, states.ends[i][0], f"{loop.states[i]} >= {float(states.ends[i][0]):g}")
-            for i in sorted(states.ends)
-        ]
         if len(states.ends) < n:
             missing = next(name for i, name in enumerate(loop.states) if i not in states.ends)
             raise InputError(f"{where}: the box leaves state {missing} open; a bounded set is needed")
+        sides = [
+            row({i: 1}, -high, f"{loop.states[i]} <= {float(high):g}") for i, (_, high) in sorted(states.ends.items())
+        ]
+        sides += [
+            row({i: -1}, low, f"{loop.states[i]} >= {float(low):g}") for i, (low, _) in sorted(states.ends.items())
+        ]
         hull = Box.of([states.ends[i][0] for i in range(n)], [states.ends[i][1] for i in range(n)])
-        return Inequalities(linear_forms(unit, [Fraction(0)] * n, n), (*highs, *lows), hull)
+        return Inequalities(_identity(n), tuple(sides), hull)
+    if isinstance(states, Polytope):
+        shift = [-sum((a * c for a, c in zip(form, states.center, strict=True)), Fraction(0)) for form in states.H]
+        sides = [
+            row({k: 1}, -end, f"row {k + 1} <= {float(end):g}") for k, end in enumerate(states.upper) if end is not None
+        ]
+        sides += [
+            row({k: -1}, end, f"row {k + 1} >= {float(end):g}") for k, end in enumerate(states.lower) if end is not None
+        ]
+        return Inequalities(
+            linear_forms(states.H, shift, len(states.center)), tuple(sides), polytope_hull(states, where)
+        )
     raise InputError(f"{where}: a set of this kind is not supported here")
 
 
@@ -150,6 +158,58 @@ def ellipsoid_hull(states: Ellipsoid) -> Box:
         [c - r for c, r in zip(states.center, reach, strict=True)],
         [c + r for c, r in zip(states.center, reach, strict=True)],
     )
+
+
+def basis(states: Polytope, first: int | None) -> list[int]:
+    """n independent rows with two ends, narrow ones preferred, ``first`` (which may be open on one side) among them.
+
+    Raises InputError where there are not enough: the set is unbounded, or H has not full column rank.
+    """
+    n = len(states.center)
+    H = np.array([[float(v) for v in entries] for entries in states.H])
+    width = [
+        float(u - l) if u is not None and l is not None else np.inf
+        for l, u in zip(states.lower, states.upper, strict=True)
+    ]
+    score = np.array(width) / np.maximum(np.linalg.norm(H, axis=1), 1e-300)
+    order = sorted((k for k in range(len(H)) if np.isfinite(score[k]) and k != first), key=lambda k: score[k])
+    if first is not None:
+        order.insert(0, first)
+    chosen: list[int] = []
+    rest = H / np.linalg.norm(H, axis=1, keepdims=True)
+    for k in order:  # Gram-Schmidt
+        size = float(np.linalg.norm(rest[k]))
+        if size > 1e-9:
+            chosen.append(k)
+            direction = rest[k] / size
+            rest = rest - np.outer(rest @ direction, direction)
+        if len(chosen) == n:
+            return chosen
+    raise InputError(f"polytope: {n} independent rows of H with two finite ends are needed, there are {len(chosen)}")
+
+
+def polytope_hull(states: Polytope, where: str) -> Box:
+    """A box around a polytope, from the coordinates of n of its rows: outward, but not the smallest one."""
+    rows = basis(states, None)
+    turned = inverse([states.H[k] for k in rows])
+    if turned is None:
+        raise InputError(f"{where}: rows of H are linearly dependent")
+    ends = [(states.lower[k], states.upper[k]) for k in rows]
+    lows, highs = [], []
+    for form, c in zip(turned, states.center, strict=True):
+        reach = [
+            sorted((a * low, a * high))
+            for a, (low, high) in zip(form, ends, strict=True)
+            if low is not None and high is not None
+        ]
+        lows.append(c + sum((r[0] for r in reach), Fraction(0)))
+        highs.append(c + sum((r[1] for r in reach), Fraction(0)))
+    return Box.of(lows, highs)
+
+
+def _identity(n: int) -> Model:
+    unit = [[Fraction(int(i == j)) for j in range(n)] for i in range(n)]
+    return linear_forms(unit, [Fraction(0)] * n, n)
 
 
 def root_above(square: Fraction) -> Fraction:

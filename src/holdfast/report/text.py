@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.report.decimals import round_down
 from holdfast.report.witness import witness_text
-from holdfast.verdict import CertificateStatus, Result, Verdict
+from holdfast.verdict import CertificateStatus, Counterexample, Result, Verdict
 
 if TYPE_CHECKING:
     from holdfast.spec import Property
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def answer_text(result: Result, prop: Property | None = None, *, quiet: bool = False) -> str:
     """Everything `holdfast verify` writes on standard output for one property."""
     parts = [result.verdict.vnnlib]
-    if result.verdict is Verdict.FALSIFIED and result.counterexample is not None:
+    if result.verdict is Verdict.FALSIFIED and isinstance(result.counterexample, Counterexample):
         parts.append(witness_text(result.counterexample, prop))
     if not quiet:
         parts.extend(f"; {line}" for line in explanation(result))
@@ -30,7 +30,7 @@ def explanation(result: Result) -> list[str]:
     """Sentences for a person: why, how far the bounds got, what was done, where the time went."""
     lines = [result.reason.value]
     lines.extend(" ".join(line.split()) for line in result.detail.splitlines() if line.strip())
-    if result.counterexample is not None:
+    if isinstance(result.counterexample, Counterexample):
         lines.append(
             "evaluation over the reals proves the violation at this point too"
             if result.counterexample.proved

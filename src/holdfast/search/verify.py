@@ -93,7 +93,7 @@ def verify(
         return result
     if result.verdict is Verdict.VERIFIED:
         status = recording.proved()
-    elif result.counterexample is not None:
+    elif isinstance(result.counterexample, Counterexample):
         status = recording.found(result.counterexample, replay.certain)
     else:
         status = recording.given_up()

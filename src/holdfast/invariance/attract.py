@@ -1,0 +1,272 @@
+"""Convergence: every trajectory from a sub-level set reaches another set and stays, or converges to the equilibrium.
+
+A chain: the given function decreases down to some level; inside what is kept then, polynomials decrease further; the last of these sets
+lies in an ellipsoid on which the loop contracts. docs/certificates/loops.md, section 4, attracts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from holdfast.errors import InputError
+from holdfast.graph import Model
+from holdfast.invariance.contraction import Contraction
+from holdfast.invariance.equilibrium import Linearisation, largest_contraction, newton
+from holdfast.invariance.features import Features, features
+from holdfast.invariance.level_set import Sublevel, inside, later, reached
+from holdfast.invariance.lyapunov import Polynomial, fit
+from holdfast.invariance.sets import Enclosed, Inequalities, inequalities
+from holdfast.invariance.sets import level as sublevel_level
+from holdfast.load.formula_graph import compile_formulas
+from holdfast.loop import ClosedLoop
+from holdfast.spec.condition import Condition
+from holdfast.spec.temporal import Ellipsoid, Level, SetOfStates, TemporalProperty
+from holdfast.transforms import evaluate
+
+DEGREES = (2, 4, 6)
+SHARES = (
+    0.2,
+    0.1,
+    0.04,
+    0.01,
+    0.003,
+    0.001,
+)  # of the way from where the function stops to decrease up to the level of the claim
+SAMPLES = 40000
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What is to be proved, in order, and how a certificate says it (section 4)."""
+
+    conditions: tuple[Condition, ...]
+    proof: dict[str, Any]
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+def start_of(prop: TemporalProperty, loop: ClosedLoop, where: str) -> tuple[Sublevel, Inequalities]:
+    """The set ``from`` as a sub-level set in a box."""
+    assert prop.states is not None
+    states = inequalities(prop.states, loop, where)
+    if len(states.sides) != 1:
+        raise InputError(f"{where}: needs a set of one inequality (a level set {{V <= c}} or an ellipsoid)")
+    g = states.sides[0]
+    if isinstance(prop.states, Level):
+        if prop.states.at_most is None:
+            raise InputError(f"{where}: needs at_most")
+        return Sublevel(states.functions, enclosed(g.constant, g.doubt), states.hull, prop.states.function), states
+    return Sublevel(states.functions, enclosed(g.constant, g.doubt), states.hull, "the function of the set"), states
+
+
+def enclosed(constant: Fraction, doubt: Fraction) -> Enclosed:
+    """The level c of a row h - c <= 0."""
+    return -constant - doubt, -constant
+
+
+def same_level(a: SetOfStates, b: Any) -> bool:
+    """Whether both are sub-level sets of one function, the second lower."""
+    return (
+        isinstance(a, Level) and isinstance(b, Level) and a.function == b.function and a.at_least is None is b.at_least
+    )
+
+
+def to_set(loop: ClosedLoop, prop: TemporalProperty, where: str) -> Plan:
+    """The plan for a target that is a set of states."""
+    assert prop.states is not None and prop.target is not None and prop.target != "equilibrium"
+    top, _ = start_of(prop, loop, f"{where} from")
+    target = inequalities(prop.target, loop, f"{where} to")
+    if same_level(prop.states, prop.target):
+        g = target.sides[0]
+        bottom = enclosed(g.constant, g.doubt)
+        if bottom[1] >= top.top[0]:
+            raise InputError(f"{where}: the level of `to` must be below that of `from`")
+        assert isinstance(prop.target, Level)
+        return Plan(tuple(reached(loop, top, bottom)), {"stages": [{"level": str(prop.target.at_most)}], "end": "set"})
+    points = _drawn(top, SAMPLES, np.random.default_rng(0))
+    values = _values(target.functions, points)
+    outside = np.zeros(len(points), bool)
+    for g in target.sides:
+        outside |= sum(float(c) * values[:, i] for i, c in g.terms) + float(g.constant) > 0
+    h = _values(top.h, points)[:, 0]
+    least = float(h[outside].min()) if outside.any() else float(top.top[0])
+    a, bottom = _lower_level(loop, prop.states, h.min() + 0.9 * (least - h.min()))
+    stage = Sublevel(top.h, bottom, top.domain, top.name)
+    conditions = [*reached(loop, top, bottom), inside(loop, [stage], top.domain, target)]
+    return Plan(tuple(conditions), {"stages": [{"level": str(a)}], "end": "set"})
+
+
+def to_equilibrium(
+    loop: ClosedLoop, prop: TemporalProperty, where: str, tell: Callable[[str], None] = lambda _: None
+) -> Plan | str:
+    """The plan for the equilibrium as a target, or a sentence that says why there is none."""
+    assert prop.states is not None
+    if loop.disturbances:
+        raise InputError(
+            f"{where}: a loop with disturbances ({', '.join(loop.disturbances)}) need not settle at an equilibrium; give a set as `to`"
+        )
+    top, _ = start_of(prop, loop, f"{where} from")
+    rng = np.random.default_rng(0)
+    points = _drawn(top, SAMPLES, rng)
+    if not len(points):
+        return "no point of the set `from` was found"
+    h = _values(top.h, points)[:, 0]
+    center = newton(loop, points[h.argmin()])
+    if center is None or not (center >= top.domain.lower).all() or not (center <= top.domain.upper).all():
+        return "no equilibrium was found inside the domain"
+    reach = np.minimum(top.domain.upper - center, center - top.domain.lower)
+    end = largest_contraction(loop, center, reach)
+    if end is None:
+        return "the loop is not proved to contract around its equilibrium (its linearisation may be unstable, or its right side not smooth there)"
+    tell(f"contracts on an ellipsoid of half-widths {_half_widths(end)}")
+    stop = _stop(loop, top, end, points, rng)
+    ceiling = float(top.top[0])
+    found = None
+    for (
+        share
+    ) in SHARES:  # the higher the level, the clearer the decrease above it, and the harder to find a polynomial below
+        a, bottom = _lower_level(loop, prop.states, stop + share * (ceiling - stop))
+        if not bottom[1] < top.top[0]:
+            continue
+        first = Sublevel(top.h, bottom, top.domain, top.name)
+        cloud = Cloud(first, end, rng)
+        if not (cloud.inner(cloud.draw(4000)) > 0.99).any():
+            found = a, first, None
+            break
+        polynomial = _polynomial(loop, cloud, end)
+        if polynomial is not None:
+            found = a, first, polynomial
+            break
+    if found is None:
+        return f"no polynomial of degree up to {DEGREES[-1]} was found that decreases between a low level set of {top.name} and the ellipsoid of contraction"
+    a, first, polynomial = found
+    stages: list[dict[str, str]] = [{"level": str(a)}]
+    kept = [first]
+    conditions = reached(loop, top, first.top)
+    if polynomial is not None:
+        p, value = polynomial
+        text = p.formula(loop.states)
+        tell(f"{top.name} leads down to {float(a):.6g}, a polynomial of degree {max(map(len, p.terms))} from there on")
+        model = loop.on_states(compile_formulas({"stage 1": text}, loop.data.plant.signals.names))
+        second = Sublevel(model, (Fraction(value), Fraction(value)), top.domain, "stage 1")
+        conditions.append(later(loop, kept, second))
+        kept.append(second)
+        stages.append({"function": text, "level": float(value).hex()})
+    target = inequalities(
+        Ellipsoid(tuple(Fraction(float(c)) for c in center), end.P, end.level), loop, "ellipsoid of contraction"
+    )
+    conditions.append(inside(loop, kept, top.domain, target))
+    proof = {
+        "stages": stages,
+        "end": {"center": [float(c).hex() for c in center], "P": [[float(v).hex() for v in row] for row in end.P], "level": str(end.level)},
+    }  # fmt: skip
+    notes = {"equilibrium": center.tolist(), "contraction": {"half_widths": _half_widths(end), "rate": end.rate}}
+    return Plan(tuple(conditions), proof, notes)
+
+
+class Cloud:
+    """Random points of a small set around an equilibrium, at all distances from it alike."""
+
+    def __init__(self, states: Sublevel, end: Contraction, rng: np.random.Generator):
+        plain = np.array([[float(v) for v in row] for row in end.P])
+        self.turn = np.linalg.cholesky(plain).T
+        self.radius = float(end.level) ** 0.5
+        self._states, self._end, self._rng = states, end, rng
+        self._far = self.radius
+        while self._far < 1e12 * self.radius and len(self._shell(400, self._far, 2 * self._far)):
+            self._far *= 2
+        self._far *= 2
+
+    def _shell(self, count: int, near: float, far: float) -> np.ndarray:
+        n = len(self._end.center)
+        z = self._rng.normal(size=(count, n))
+        z *= (np.exp(self._rng.uniform(np.log(near), np.log(far), count)) / np.linalg.norm(z, axis=1))[:, None]
+        x = self._end.center + z @ np.linalg.inv(self.turn).T
+        inside = ((x >= self._states.domain.lower) & (x <= self._states.domain.upper)).all(1)
+        x = x[inside]
+        return x[_values(self._states.h, x)[:, 0] <= float(self._states.top[1])] if len(x) else x
+
+    def draw(self, count: int) -> np.ndarray:
+        """About ``count`` points, from a third of the ellipsoid outwards."""
+        parts: list[np.ndarray] = []
+        for _ in range(40):
+            parts.append(self._shell(count, 0.3 * self.radius, self._far))
+            if sum(map(len, parts)) >= count:
+                break
+        return np.concatenate(parts)[:count]
+
+    def inner(self, x: np.ndarray) -> np.ndarray:
+        """Distances in units of the ellipsoid's radius."""
+        return np.linalg.norm((x - self._end.center) @ self.turn.T, axis=1) / self.radius
+
+    @property
+    def far(self) -> float:
+        """Beyond all points, in the same units as ``turn``."""
+        return self._far
+
+
+def _polynomial(loop: ClosedLoop, cloud: Cloud, end: Contraction) -> tuple[Polynomial, float] | None:
+    line = Linearisation(loop)
+    for degree in DEGREES:
+        turn = cloud.turn / cloud.far
+        p = fit(line.flow, cloud.draw, turn, end.center, degree, loop.kind == "map")
+        if p is None:
+            continue
+        x = cloud.draw(20000)
+        outside = cloud.inner(x) >= 0.97
+        sphere = np.random.default_rng(1).normal(size=(20000, len(end.center)))
+        sphere *= cloud.radius / np.linalg.norm(sphere, axis=1)[:, None]
+        shell = end.center + sphere @ np.linalg.inv(cloud.turn).T
+        value = 0.9 * float(min(p(x[outside]).min(initial=np.inf), p(shell).min()))
+        if value > 0:
+            return p, value
+    return None
+
+
+def _stop(loop: ClosedLoop, top: Sublevel, end: Contraction, points: np.ndarray, rng: np.random.Generator) -> float:
+    """The level at which h stops to decrease near the equilibrium, as far as samples show."""
+    x = np.concatenate([points, Cloud(top, end, rng).draw(SAMPLES)])
+    f: Features = features(loop, top.h, change=True)
+    others = 0.5 * (loop.others.lower + loop.others.upper)
+    v = np.concatenate([x, np.broadcast_to(others, (len(x), len(others)))], axis=1)
+    out = _values(f.model, v)
+    assert f.value is not None and f.change is not None
+    h, change = out[:, f.value], out[:, f.change]
+    growing = change >= 0 if loop.kind == "ode" else change >= h
+    ceiling, floor = float(top.top[0]), float(h.min())
+    low = growing & (h < floor + 0.7 * (ceiling - floor))
+    return float(h[low].max()) if low.any() else floor
+
+
+def _drawn(states: Sublevel, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Random points of the domain with h <= top."""
+    low, high = states.domain.lower, states.domain.upper
+    x = low + (high - low) * rng.random((4 * count, len(low)))
+    x = np.concatenate([x, (0.5 * (low + high))[None]])
+    return x[_values(states.h, x)[:, 0] <= float(states.top[1])][:count]
+
+
+def _values(model: Model, x: np.ndarray) -> np.ndarray:
+    with np.errstate(all="ignore"):
+        return evaluate(model.graph, model.parameters, [x])[model.graph.outputs[0]]
+
+
+def _lower_level(loop: ClosedLoop, states: SetOfStates, h: float) -> tuple[Fraction, Enclosed]:
+    """A level in the words of the file near the value ``h`` of the function without its sigmoid, and its enclosure."""
+    stripped = isinstance(states, Level) and loop.function(states.function)[1]
+    plain = 1 / (1 + np.exp(-h)) if stripped else h
+    if isinstance(states, Ellipsoid):
+        plain = h + float(states.level)  # rows read h - level
+    a = Fraction(float(plain))
+    if isinstance(states, Ellipsoid):
+        return a, (a - states.level, a - states.level)
+    return a, sublevel_level(a, stripped)
+
+
+def _half_widths(end: Contraction) -> list[float]:
+    plain = np.array([[float(v) for v in row] for row in end.P])
+    return [float(v) for v in np.sqrt(np.diag(np.linalg.inv(plain)) * float(end.level))]
