@@ -76,7 +76,10 @@ def loop_verdict(text: bytes, data: bytes, files: Callable[[str], bytes], limit:
         escapes(problem, header["escape"], tick)
     else:
         todo = obligations(problem, header["proofs"])
-    digests = {path: hashlib.sha256(files(path)).hexdigest() for path in {*problem.used, *problem.paths()} & {*header["networks"], *problem.used}}
+    digests = {
+        path: hashlib.sha256(files(path)).hexdigest()
+        for path in {*problem.used, *problem.paths()} & {*header["networks"], *problem.used}
+    }
     if digests != header["networks"]:
         raise Invalid("the certificate is for other networks (sha256)")
     if header["claim"] == "falsified":
@@ -110,14 +113,24 @@ def verdict(query: Query, digests: dict[str, Any], data: bytes, limit: int, dead
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="holdfast-check", description="Check a certificate of the verifier holdfast.")
-    parser.add_argument("files", nargs="+", help="MODEL PROPERTY CERT, PROPERTY CERT with --network, or PROBLEM.toml CERT")
-    parser.add_argument("--network", action="append", default=[], metavar="NAME=FILE", help="a network, by the name that the property or problem gives it")
+    parser.add_argument(
+        "files", nargs="+", help="MODEL PROPERTY CERT, PROPERTY CERT with --network, or PROBLEM.toml CERT"
+    )
+    parser.add_argument(
+        "--network",
+        action="append",
+        default=[],
+        metavar="NAME=FILE",
+        help="a network, by the name that the property or problem gives it",
+    )
     parser.add_argument("--memory", type=int, default=4096, metavar="MIB", help="largest size of a file (default 4096)")
     parser.add_argument("--timeout", type=float, default=math.inf, metavar="S", help="seconds before it gives up")
     options = parser.parse_args(argv)
     loop = len(options.files) == 2 and options.files[0].endswith(".toml")
     if not loop and len(options.files) != (2 if options.network else 3):
-        parser.error("give MODEL PROPERTY CERT, or PROPERTY CERT and --network NAME=FILE for each network, or PROBLEM.toml CERT")
+        parser.error(
+            "give MODEL PROPERTY CERT, or PROPERTY CERT and --network NAME=FILE for each network, or PROBLEM.toml CERT"
+        )
     begin, limit, status, where = time.monotonic(), options.memory << 20, 2, sys.stderr
     if argv is None:  # a process of its own: twice this beyond what is in use, where the system tells that (Linux)
         with suppress(OSError, ValueError):

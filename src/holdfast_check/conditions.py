@@ -41,7 +41,9 @@ def singular(f: Formulas) -> list[Sum]:
             for z in f.elements(f.nodes[node.inputs[0]]):
                 limit = {"tan": Fraction("1.57") ** 2, "asin": Fraction(1)}.get(node.kind, Fraction(0))
                 square = f.product(z, z)
-                found.append(z if node.kind in ("log", "sqrt") else square if not limit else plus(number(limit), square, MINUS))
+                found.append(
+                    z if node.kind in ("log", "sqrt") else square if not limit else plus(number(limit), square, MINUS)
+                )
     return found
 
 
@@ -72,20 +74,28 @@ class Space:
         made = Derivatives(f).along(values.place, {self.input: seed})
         return [number(0)] * len(sums) if made is None else f.elements(f.nodes[made])
 
-    def query(self, regions: Sequence[tuple[Sequence[Pair], Sequence[Case]]], members: Sequence[Row] | None = None) -> Query:
+    def query(
+        self, regions: Sequence[tuple[Sequence[Pair], Sequence[Case]]], members: Sequence[Row] | None = None
+    ) -> Query:
         """`members` are rows that a set asked about satisfies, in the first region: it gets the cases of `singular`."""
         f = self.f
         f.emit([value for _, cases in regions for case in cases for value, _ in case] or [number(0)])
         more = [] if members is None else [[*members, (value, False)] for value in singular(f)]
         listed = [(box, [*cases, *(more if k == 0 else [])]) for k, (box, cases) in enumerate(regions)]
-        rows = list({(id(value), strict): (value, strict) for _, cases in listed for case in cases for value, strict in case}.values())
+        rows = list(
+            {
+                (id(value), strict): (value, strict) for _, cases in listed for case in cases for value, strict in case
+            }.values()
+        )
         place = {(id(value), strict): k for k, (value, strict) in enumerate(rows)}
         nodes, output = pruned(f.nodes, f.emit([value for value, _ in rows]).place)
         found = []
         for box, cases in listed:
             ends = [low for low, _ in (*box, *self.box)], [high for _, high in (*box, *self.box)]
             numbers = tuple(tuple(place[id(value), strict] for value, strict in case) for case in cases)
-            found.append(Region(enclosing(ends[0], False), enclosing(ends[1], True), tuple(ends[0]), tuple(ends[1]), numbers))
+            found.append(
+                Region(enclosing(ends[0], False), enclosing(ends[1], True), tuple(ends[0]), tuple(ends[1]), numbers)
+            )
         return Query(nodes, output, f.nodes[0].size, np.array([s for _, s in rows], bool), tuple(found), ())
 
 
@@ -93,7 +103,9 @@ def pruned(nodes: Sequence[Node], output: int) -> tuple[tuple[Node, ...], int]:
     """The nodes that the output depends on, and the input node, numbered anew."""
     kept = sorted(ancestors(list(nodes), {0, output}))
     new = {old: k for k, old in enumerate(kept)}
-    return tuple(replace(nodes[i], inputs=tuple(new[j] for j in nodes[i].inputs), place=new[i]) for i in kept), new[output]
+    return tuple(replace(nodes[i], inputs=tuple(new[j] for j in nodes[i].inputs), place=new[i]) for i in kept), new[
+        output
+    ]
 
 
 def flow_out(rates: Sequence[Sum], box: Sequence[Pair], rows: Case) -> list[tuple[list[Pair], list[Case]]]:
@@ -139,7 +151,9 @@ def violated(one: Inequality) -> Row:
     return scale(one.value, MINUS), not one.strict
 
 
-def inside(problem: Problem, h: Function | None, box: list[Pair], a: Fraction, target: Callable[[Space], list[Inequality]]) -> Query:
+def inside(
+    problem: Problem, h: Function | None, box: list[Pair], a: Fraction, target: Callable[[Space], list[Inequality]]
+) -> Query:
     s = Space(problem, moving=False)
     rows = [(beyond(h.value(s.f, s.x), h.level(a), 1), False)] if h else []
     return s.query([(box, [[*rows, violated(one)] for one in target(s)])], rows)

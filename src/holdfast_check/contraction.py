@@ -52,22 +52,31 @@ class Contraction:
     def check(self, tick: Callable[[], None]) -> None:
         """Raises `Invalid` unless the ellipsoid is kept and shrinks to one equilibrium."""
         n, P, r = len(self.center), self.P, self.level
-        counts = isinstance(self.parts, list) and len(self.parts) == n and all(type(k) is int and k > 0 for k in self.parts)
+        counts = (
+            isinstance(self.parts, list) and len(self.parts) == n and all(type(k) is int and k > 0 for k in self.parts)
+        )
         if not counts or min(self.widths) <= 0 or r <= 0 or np.prod(self.parts, dtype=float) > MOST:
-            raise Invalid(f"the box, its parts (more than {MOST}?) or the level of an equilibrium are not positive numbers")
+            raise Invalid(
+                f"the box, its parts (more than {MOST}?) or the level of an equilibrium are not positive numbers"
+            )
         if transposed(P) != P or not positive_definite(P):
             raise Invalid("P is not symmetric and positive definite")
         if any(r * row[i] > d * d for i, (row, d) in enumerate(zip(inverse(P), self.widths, strict=True))):
             raise Invalid("the ellipsoid about the equilibrium does not lie in its box")
         low, high = self.rates([(c, c) for c in self.center], tick)
         # of f(c) (or f(c) - c): more than sqrt(v / r)
-        off = [(a - c, b - c) if self.problem.kind == "map" else (a, b) for a, b, c in zip(low, high, self.center, strict=True)]
+        off = [
+            (a - c, b - c) if self.problem.kind == "map" else (a, b)
+            for a, b, c in zip(low, high, self.center, strict=True)
+        ]
         least = root_above(largest(P, off) / r)
         lower, upper = self.jacobian(tick)
         middle = [[(a + b) / 2 for a, b in zip(p, q, strict=True)] for p, q in zip(lower, upper, strict=True)]
         radii = [[(b - a) / 2 for a, b in zip(p, q, strict=True)] for p, q in zip(lower, upper, strict=True)]
         if not self.shrinks(middle, radii, least):
-            raise Invalid(f"the Jacobian on the box about the equilibrium is not known to contract (at least {float(least):.3g} is asked for)")
+            raise Invalid(
+                f"the Jacobian on the box about the equilibrium is not known to contract (at least {float(least):.3g} is asked for)"
+            )
 
     def shrinks(self, middle: Matrix, radii: Matrix, least: Fraction) -> bool:
         """In coordinates z with x = T z, P becomes near to the identity."""
@@ -81,7 +90,9 @@ class Contraction:
 
             def block(diagonal: Matrix, corner: Matrix) -> Matrix:
                 turned = transposed(corner)
-                return [[*a, *b] for a, b in zip(diagonal, turned, strict=True)] + [[*a, *b] for a, b in zip(corner, diagonal, strict=True)]
+                return [[*a, *b] for a, b in zip(diagonal, turned, strict=True)] + [
+                    [*a, *b] for a, b in zip(corner, diagonal, strict=True)
+                ]
 
             def linear(J: Matrix) -> Matrix:
                 return congruent(block(zero, times(P, J)), T)

@@ -118,7 +118,9 @@ class Smooth:
     rises: int = 0  # 1, -1: monotone
     phase: float | None = None
     slack: float = 0.0
-    rough: tuple[Callable[[Array], Array], Callable[[Array], Array]] | None = None  # f and f', quickly and without proof
+    rough: tuple[Callable[[Array], Array], Callable[[Array], Array]] | None = (
+        None  # f and f', quickly and without proof
+    )
 
 
 def cubic(s: Array, k: int | Array) -> Array:

@@ -21,7 +21,23 @@ from holdfast_check.network import Node, demand
 
 Number = Fraction | arb
 WORD = re.compile(r"\s*((?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?|[A-Za-z_]\w*|<=|>=|[-+*/^()<>,])", re.ASCII)
-FUNCTIONS = ["sin", "cos", "tan", "asin", "acos", "atan", "exp", "log", "sqrt", "abs", "min", "max", "tanh", "sigmoid", "sign"]
+FUNCTIONS = [
+    "sin",
+    "cos",
+    "tan",
+    "asin",
+    "acos",
+    "atan",
+    "exp",
+    "log",
+    "sqrt",
+    "abs",
+    "min",
+    "max",
+    "tanh",
+    "sigmoid",
+    "sign",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +142,10 @@ class Formulas:
         return [number(1), a, self.product(a, a)][int(n)] if n <= 2 else self.atom("power", a, parameters=(float(n),))
 
     def function(self, name: str, *args: Sum) -> Sum:
-        demand(name in FUNCTIONS and (len(args) == 1 or (name in ("min", "max") and args)), f"{name} of {len(args)} arguments")
+        demand(
+            name in FUNCTIONS and (len(args) == 1 or (name in ("min", "max") and args)),
+            f"{name} of {len(args)} arguments",
+        )
         first = args[0]
         if name in ("min", "max"):
             sign = Fraction(1 if name == "max" else -1)
@@ -184,7 +203,9 @@ class Formulas:
     # ---- nodes
 
     def append(self, kind: str, inputs: Sequence[int], count: int, **more: Any) -> Node:
-        self.nodes.append(Node(kind, tuple(inputs), count, place=len(self.nodes), shape=(1, count), **({"rounds": False} | more)))
+        self.nodes.append(
+            Node(kind, tuple(inputs), count, place=len(self.nodes), shape=(1, count), **({"rounds": False} | more))
+        )
         return self.nodes[-1]
 
     def gather(self, where: Sequence[tuple[int, int] | None], bias: np.ndarray | None = None) -> Node:

@@ -59,7 +59,10 @@ def require(condition: Any, reason: str) -> None:
 
 
 def keys(given: Any, *names: str) -> Any:
-    require(isinstance(given, dict) and sorted(given) == sorted(names), f"a proof does not have just the keys {', '.join(names)}")
+    require(
+        isinstance(given, dict) and sorted(given) == sorted(names),
+        f"a proof does not have just the keys {', '.join(names)}",
+    )
     return given
 
 
@@ -77,7 +80,10 @@ def texts(values: Any, n: int) -> list[Fraction]:
 
 def obligations(problem: Problem, proofs: Any) -> Obligations:
     todo = Obligations()
-    require(isinstance(proofs, list) and len(proofs) == len(problem.properties) > 0, "there is not one proof for each property, or none is claimed")
+    require(
+        isinstance(proofs, list) and len(proofs) == len(problem.properties) > 0,
+        "there is not one proof for each property, or none is claimed",
+    )
     for claim, proof in zip(problem.properties, proofs, strict=True):
         {"invariant": invariant, "attracts": attracts, "barrier": barrier}[claim["kind"]](problem, claim, proof, todo)
     return todo
@@ -120,7 +126,10 @@ def invariant(problem: Problem, claim: Mapping[str, Any], proof: Any, todo: Obli
         boundary(problem, given, keys(proof, "method"), todo)
     else:
         image(problem, given, keys(proof, "method"), todo)
-    require(method == ("image" if not ode else "boundary" if facets is None else "faces"), f"the method {method!r} is not one for this set")
+    require(
+        method == ("image" if not ode else "boundary" if facets is None else "faces"),
+        f"the method {method!r} is not one for this set",
+    )
 
 
 def sides_of(p: Facets) -> list[Side]:
@@ -130,7 +139,11 @@ def sides_of(p: Facets) -> list[Side]:
 def coordinates(p: Facets, basis: Any, s: Space, fixed: Side | None = None) -> list[Pair]:
     """Makes the coordinates of the space those of rows of H; the box of these."""
     n = len(s.x)
-    fine = isinstance(basis, list) and all(type(j) is int and 0 <= j < len(p.H) for j in basis) and len(set(basis)) == len(basis) == n
+    fine = (
+        isinstance(basis, list)
+        and all(type(j) is int and 0 <= j < len(p.H) for j in basis)
+        and len(set(basis)) == len(basis) == n
+    )
     require(fine, "a basis does not consist of rows, one for each state")
     matrix = inverse([p.H[j] for j in basis])
     s.x = [affine(row, s.x, [Fraction(0)] * n) for row in matrix]
@@ -138,14 +151,19 @@ def coordinates(p: Facets, basis: Any, s: Space, fixed: Side | None = None) -> l
     box: list[Pair] = []
     for j in basis:
         low, high = (fixed[2], fixed[2]) if fixed and fixed[0] == j else (p.lower[j], p.upper[j])
-        require(low is not None and high is not None and low <= high, f"row {j} of a basis is not bounded on both sides, or nothing is left")
+        require(
+            low is not None and high is not None and low <= high,
+            f"row {j} of a basis is not bounded on both sides, or nothing is left",
+        )
         box.append((low, high))
     return box
 
 
 def others(p: Facets, basis: Sequence[int], s: Space) -> Case:
     rows = [(i, affine(p.H[i], s.x, p.center)) for i in range(len(p.H)) if i not in basis]
-    return [(beyond(y, e, sign), False) for i, y in rows for e, sign in ((p.upper[i], 1), (p.lower[i], -1)) if e is not None]
+    return [
+        (beyond(y, e, sign), False) for i, y in rows for e, sign in ((p.upper[i], 1), (p.lower[i], -1)) if e is not None
+    ]
 
 
 def faces(problem: Problem, p: Facets, proof: Mapping[str, Any], todo: Obligations) -> None:
@@ -254,7 +272,10 @@ def attracts(problem: Problem, claim: Mapping[str, Any], proof: Any, todo: Oblig
         if not (same and len(proof["stages"]) == 1):
             todo.numbered.append(inside(problem, h, box, a, lambda s: problem.inequalities(s.f, target, s.x)))
         return
-    require(target == "equilibrium" and not problem.disturbances, "a proof of an equilibrium is not one of this claim, or there are disturbances")
+    require(
+        target == "equilibrium" and not problem.disturbances,
+        "a proof of an equilibrium is not one of this claim, or there are disturbances",
+    )
     end, n = keys(proof["end"], "center", "P", "level", "box", "parts"), len(problem.states)
     center, P, r = texts(end["center"], n), [texts(row, n) for row in end["P"]], rational_text(end["level"])
     last = Contraction(problem, center, P, r, texts(end["box"], n), end["parts"])
@@ -274,7 +295,10 @@ def barrier(problem: Problem, claim: Mapping[str, Any], proof: Any, todo: Obliga
     require(problem.initial.keys() == {*problem.states}, "the initial box does not name each state")
     box, zero = hull(problem, {}), Fraction(0)
     initial = [interval(problem.initial[s]) for s in problem.states]
-    require(all(d[0] <= i[0] and i[1] <= d[1] for d, i in zip(box, initial, strict=True)), "the initial box does not lie in the domain")
+    require(
+        all(d[0] <= i[0] and i[1] <= d[1] for d, i in zip(box, initial, strict=True)),
+        "the initial box does not lie in the domain",
+    )
     h = Function(lambda f, x: problem.function(f, claim["function"], x, strip=False)[0])
     todo.numbered.append(inside(problem, None, initial, zero, lambda s: [Inequality(h.value(s.f, s.x))]))
     s = Space(problem, moving=False)

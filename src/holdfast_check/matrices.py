@@ -89,7 +89,10 @@ def all_positive_definite(center: Matrix, changes: Sequence[Matrix]) -> bool:
     if n > 10:
         return False
     every = ((1, *signs) for signs in product((-1, 1), repeat=n - 1))
-    return all(positive_definite([[center[i][j] - s[i] * s[j] * radius[i][j] for j in range(n)] for i in range(n)]) for s in every)
+    return all(
+        positive_definite([[center[i][j] - s[i] * s[j] * radius[i][j] for j in range(n)] for i in range(n)])
+        for s in every
+    )
 
 
 def summed(center: Matrix, changes: Sequence[Matrix], signs: Sequence[int]) -> list[list[Fraction]]:

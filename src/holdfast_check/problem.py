@@ -20,8 +20,34 @@ from holdfast_check.network import demand, read_network
 
 Pair = tuple[Fraction, Fraction]
 CONTROLLER = ["network", "networks", "feedback", "period", "network_inputs", "plant_inputs", "saturate", "select"]
-PLANT = ["kind", "states", "inputs", "parameters", "disturbances", "schedule", "definitions", "domain", "derivative", "next", "accelerations", "mass", "forces"]
-TOP = ["format", "title", "plant", "controller", "initial", "horizon", "functions", "property", "instance", "expected", "notes"]
+PLANT = [
+    "kind",
+    "states",
+    "inputs",
+    "parameters",
+    "disturbances",
+    "schedule",
+    "definitions",
+    "domain",
+    "derivative",
+    "next",
+    "accelerations",
+    "mass",
+    "forces",
+]
+TOP = [
+    "format",
+    "title",
+    "plant",
+    "controller",
+    "initial",
+    "horizon",
+    "functions",
+    "property",
+    "instance",
+    "expected",
+    "notes",
+]
 INSTANCE = ["id", "parameters", "initial", "horizon", "property", "plant", "expected", *CONTROLLER]
 PROPERTIES = {"invariant": ["set"], "attracts": ["from", "to"], "barrier": ["function", "unsafe"]}
 
@@ -133,7 +159,9 @@ class Problem:
         return names
 
     def network(self, f: Formulas, path: str, values: Sequence[Sum]) -> tuple[list[Sum], Any]:
-        demand(isinstance(path, str) and not re.match(r"[/\\]|\w:", path), f"the path {path!r} is not relative to the file")
+        demand(
+            isinstance(path, str) and not re.match(r"[/\\]|\w:", path), f"the path {path!r} is not relative to the file"
+        )
         if path not in self.used:
             self.used[path] = self.files(path)
         return f.attach(lambda nodes: read_network(self.used[path], path, nodes, 0), values, path)
@@ -160,7 +188,10 @@ class Problem:
             mass = [[f.read(text, names) for text in row] for row in self.plant["mass"]]
             forces = [f.read(text, names) for text in self.plant["forces"]]
             n = len(others)
-            demand(n <= 4 and len(forces) == len(mass) == n and {len(row) for row in mass} == {n}, "the mass matrix does not fit")
+            demand(
+                n <= 4 and len(forces) == len(mass) == n and {len(row) for row in mass} == {n},
+                "the mass matrix does not fit",
+            )
             whole = f.reciprocal(determinant(f, mass))
             for k, s in enumerate(others):  # Cramer's rule
                 swapped = [[*row[:k], force, *row[k + 1 :]] for row, force in zip(mass, forces, strict=True)]
@@ -176,7 +207,9 @@ class Problem:
         given, names = self.functions[name], self.names(f, dict(zip(self.states, x, strict=True)))
         if given.keys() == {"expression"}:
             return f.read(given["expression"], names), False
-        demand(given.keys() == {"network", "inputs"}, f"the function {name} has other keys than a network and its inputs")
+        demand(
+            given.keys() == {"network", "inputs"}, f"the function {name} has other keys than a network and its inputs"
+        )
         outputs, last = self.network(f, given["network"], [f.read(text, names) for text in given["inputs"]])
         demand(len(outputs) == 1, f"the function {name} does not have one value")
         if strip and last.kind == "sigmoid":
@@ -205,7 +238,9 @@ class Problem:
         if given.keys() == {"polytope"}:
             p = table(given["polytope"], ["H", "lower", "upper", "center"], "a polytope")
             H = [vector(row, n) for row in p["H"]]
-            lower, upper = ([end(v, s) for v in p.get(k, [s * math.inf] * len(H))] for k, s in (("lower", -1), ("upper", 1)))
+            lower, upper = (
+                [end(v, s) for v in p.get(k, [s * math.inf] * len(H))] for k, s in (("lower", -1), ("upper", 1))
+            )
             demand(len(H) == len(lower) == len(upper), "a polytope has not as many ends as rows")
             return Facets(H, lower, upper, vector(p.get("center", [0] * n), n))
         return None
@@ -254,7 +289,9 @@ def affine(row: Sequence[Fraction], x: Sequence[Sum], center: Sequence[Fraction]
     return total
 
 
-def quadratic(f: Formulas, P: Sequence[Sequence[Fraction]], center: Sequence[Fraction], x: Sequence[Sum], level: Fraction) -> Sum:
+def quadratic(
+    f: Formulas, P: Sequence[Sequence[Fraction]], center: Sequence[Fraction], x: Sequence[Sum], level: Fraction
+) -> Sum:
     """(x - center)' P (x - center) - level."""
     y, total = [plus(v, number(-c)) for v, c in zip(x, center, strict=True)], number(-level)
     for i in range(len(y)):
@@ -308,7 +345,11 @@ def instance_of(text: bytes, name: str, files: Callable[[str], bytes]) -> Proble
     plant, controller = table(document["plant"], PLANT, "plant"), document["controller"]
     kind, states = plant["kind"], plant["states"]
     demand(kind in ("ode", "map", "implicit-ode"), f"the kind of plant {kind!r} is not known")
-    wanted = {"ode": {"derivative"}, "map": {"next"}, "implicit-ode": {"derivative", "accelerations", "mass", "forces"}}[kind]
+    wanted = {
+        "ode": {"derivative"},
+        "map": {"next"},
+        "implicit-ode": {"derivative", "accelerations", "mass", "forces"},
+    }[kind]
     rest = {"derivative", "next", "accelerations", "mass", "forces"} - wanted
     if kind == "implicit-ode":
         plant.setdefault("derivative", {})
@@ -317,7 +358,10 @@ def instance_of(text: bytes, name: str, files: Callable[[str], bytes]) -> Proble
     if controller is not None:
         demand(not {"select", "networks"} & controller.keys(), "selecting controllers are not part of version 1")
         table(controller, CONTROLLER, "controller")
-        demand("period" not in controller and controller.get("feedback") == (None if kind == "map" else "continuous"), "sampled feedback is not part of version 1")
+        demand(
+            "period" not in controller and controller.get("feedback") == (None if kind == "map" else "continuous"),
+            "sampled feedback is not part of version 1",
+        )
     inputs = plant.get("inputs", [])
     demand(controller is not None or not inputs, "there is no controller for the inputs of the plant")
     given = plant.get("parameters", {})
@@ -325,7 +369,9 @@ def instance_of(text: bytes, name: str, files: Callable[[str], bytes]) -> Proble
     names = [*states, *inputs, *given, *plant.get("disturbances", {}), *plant.get("definitions", {})]
     clash = [n for n in names if names.count(n) > 1 or n in FUNCTIONS or n == "pi" or re.fullmatch(r"y\d+", n)]
     demand(not clash and states, f"the name {clash[:1]} stands for two things, or there are no states")
-    functions = {n: table(v, ["network", "inputs", "expression"], "a function") for n, v in document.get("functions", {}).items()}
+    functions = {
+        n: table(v, ["network", "inputs", "expression"], "a function") for n, v in document.get("functions", {}).items()
+    }
     for one in document["property"]:
         demand(one.get("kind") in PROPERTIES, f"properties of kind {one.get('kind')!r} are not part of version 1")
         demand(one.keys() - {"id"} == {"kind", *PROPERTIES[one["kind"]]}, f"a property {one['kind']} has other keys")

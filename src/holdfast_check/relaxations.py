@@ -71,9 +71,16 @@ def pieces(f: Smooth, low: np.ndarray, high: np.ndarray) -> Iterator[tuple[np.nd
             yield np.maximum(low, a), np.minimum(high, b), k, f.first * (-1.0) ** k
         return
     first = np.floor((low - f.phase) / math.pi)
-    first, last = (np.where(f.domain(low, high), k, 0).astype(int) for k in (first, np.ceil((high - f.phase) / math.pi)))
+    first, last = (
+        np.where(f.domain(low, high), k, 0).astype(int) for k in (first, np.ceil((high - f.phase) / math.pi))
+    )
     for k in (first + j for j in range(int(np.max(last - first, initial=0)) + 1)):
-        yield np.maximum(low, f.phase + k * math.pi), np.minimum(high, f.phase + (k + 1) * math.pi), k, np.where(k % 2, -f.first, f.first)
+        yield (
+            np.maximum(low, f.phase + k * math.pi),
+            np.minimum(high, f.phase + (k + 1) * math.pi),
+            k,
+            np.where(k % 2, -f.first, f.first),
+        )
 
 
 def least_gap(f: Smooth, sign: np.ndarray, low: np.ndarray, high: np.ndarray, slope: np.ndarray) -> np.ndarray:
@@ -177,7 +184,9 @@ def chosen(node: Node, sign: np.ndarray, low: np.ndarray, high: np.ndarray, give
         left, right = slope(np.float64(-1)), slope(np.float64(1))
         tangent = np.where((low < 0) & (high > 0), left + (right - left) * (given / 255.0), tangent)
     if node.kind == "window":
-        return np.where((low < f.breaks[0]) & (high > f.breaks[0]), stepped(sign, low - f.breaks[0], high - f.breaks[0]), 0.0)
+        return np.where(
+            (low < f.breaks[0]) & (high > f.breaks[0]), stepped(sign, low - f.breaks[0], high - f.breaks[0]), 0.0
+        )
     convex = value(middle) <= 0.5 * value(low) + 0.5 * value(high)
     return np.where((sign > 0) == convex, tangent, chord)
 

@@ -93,7 +93,13 @@ def ends(stage="0.01", /, **more):
 
 
 def equilibrium(level="1/25", center=("0", "0"), P=(("1", "0"), ("0", "1")), box=("0.3", "0.3"), parts=(1, 1)):
-    return {"center": list(center), "P": [list(row) for row in P], "level": level, "box": list(box), "parts": list(parts)}
+    return {
+        "center": list(center),
+        "P": [list(row) for row in P],
+        "level": level,
+        "box": list(box),
+        "parts": list(parts),
+    }
 
 
 def two(box=(("-1", "1"), ("-1", "1")), start="0.6", level="0.09", text="x^2 + 1.0*y^2", first="0.5"):

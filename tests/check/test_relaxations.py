@@ -25,7 +25,13 @@ CASES = [
     ("window", (0.0, np.inf)),
 ]
 NAMES = [f"{kind}{parameters or ''}" for kind, parameters in CASES]
-DOMAIN = {"log": lambda z: z > 0, "sqrt": lambda z: z >= 0, "reciprocal": lambda z: z != 0, "asin": lambda z: abs(z) <= 1, "tan": lambda z: abs(z) < 1.57}
+DOMAIN = {
+    "log": lambda z: z > 0,
+    "sqrt": lambda z: z >= 0,
+    "reciprocal": lambda z: z != 0,
+    "asin": lambda z: abs(z) <= 1,
+    "tan": lambda z: abs(z) < 1.57,
+}
 
 
 def function(kind: str, parameters: tuple[float, ...], z: float) -> arb:
