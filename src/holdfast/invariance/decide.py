@@ -1,0 +1,276 @@
+"""One instance of a problem: what its properties claim becomes conditions, these are proved, or the claim is refuted.
+
+Also where a certificate of a closed loop is begun, completed or removed (docs/certificates/loops.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from holdfast.bounds.bounder import bounds_of_rows, flat_problem
+from holdfast.certificate import CertificateWriter
+from holdfast.errors import InputError
+from holdfast.invariance.attract import Plan, to_equilibrium, to_set
+from holdfast.invariance.barrier import barrier_conditions
+from holdfast.invariance.level_set import boundary, image
+from holdfast.invariance.polytope import as_polytope, face_conditions, image_condition
+from holdfast.invariance.prove import Proved, prove, quiet
+from holdfast.invariance.sets import Inequalities, inequalities
+from holdfast.loop import ClosedLoop, close
+from holdfast.rigor import FLOAT64
+from holdfast.search.budget import Budget, Progress
+from holdfast.search.verify import _cores
+from holdfast.spec.temporal import BoxSet, Instance, Polytope, Problem, TemporalProperty
+from holdfast.verdict import CertificateStatus, Escape, Reason, Result, Verdict
+
+QUICK = 1.0  # seconds of falsification before anything is proved
+LONGER = 10.0  # and after a proof has failed
+__all__ = ["decide"]
+
+
+@dataclass
+class _Run:
+    """What happens while one instance is decided."""
+
+    problem: Problem
+    instance: Instance
+    loop: ClosedLoop
+    budget: Budget
+    workers: int
+    seed: int
+    tell: Callable[[str], None]
+    proved: list[Proved] = field(default_factory=list)
+    notes: dict[str, Any] = field(default_factory=dict)
+    phases: dict[str, float] = field(default_factory=dict)
+
+
+def decide(
+    problem: Problem,
+    instance: Instance,
+    *,
+    timeout: float | None = None,
+    workers: int | None = None,
+    memory_mib: int | None = None,
+    seed: int = 0,
+    progress: Callable[[Progress], None] | None = None,
+    certificate: Path | None = None,
+) -> Result:
+    """Prove or refute what an instance claims of its closed loop.
+
+    ``timeout`` in seconds; ``certificate``: file to write what proves the answer to. Raises `holdfast.errors.InputError` for what
+    makes no sense or is not supported yet; `KeyboardInterrupt` ends in an UNKNOWN result.
+    """
+    budget = Budget(timeout, memory_mib or 4096, progress)
+    if not instance.properties:
+        raise InputError(f"{_called(problem, instance)}: nothing is claimed (no [[property]])")
+    for k, prop in enumerate(instance.properties):
+        if prop.kind not in ("invariant", "attracts", "barrier"):
+            raise InputError(
+                f"{_place(problem, instance, k, prop)}: kind {prop.kind} is not supported yet; decided are invariant, attracts, barrier"
+            )
+    run = _Run(problem, instance, close(instance.loop), budget, workers or _cores(), seed, lambda _: None)
+    writer: CertificateWriter | None = None
+    status: CertificateStatus | None = None
+    try:
+        with quiet():
+            plans, answer = _plans(run)
+            if answer is None:
+                if certificate is not None:
+                    writer = _writer(certificate, run, {"claim": "verified", "proofs": [plan.proof for plan in plans]})
+                answer = _prove(run, plans, writer)
+    except KeyboardInterrupt:
+        answer = _Answer(Reason.INTERRUPTED)
+    except BaseException:
+        if writer is not None:
+            writer.discard()
+        raise
+    if certificate is not None:
+        status = _certificate(run, answer, writer, certificate)
+    return _result(run, answer, status)
+
+
+def falsify(*arguments: Any, **options: Any) -> Escape | None:
+    """Placeholder until holdfast.invariance.falsify is there."""
+    return None
+
+
+@dataclass(frozen=True)
+class _Answer:
+    reason: Reason
+    detail: str = ""
+    escape: Escape | None = None
+    bound: float | None = None
+
+
+def _plans(run: _Run) -> tuple[list[Plan], _Answer | None]:
+    """One plan per property, or the answer where it is known already."""
+    plans: list[Plan] = []
+    for k, prop in enumerate(run.instance.properties):
+        where = _place(run.problem, run.instance, k, prop)
+        if prop.kind == "invariant":
+            assert prop.states is not None
+            states = inequalities(prop.states, run.loop, where)
+            _regular(run, states, where)
+            begin = run.budget.seconds
+            seconds = min(QUICK, 0.2 * run.budget.left)
+            found = falsify(run.loop, states, k, seed=run.seed, seconds=seconds)
+            run.phases["falsify"] = run.phases.get("falsify", 0.0) + run.budget.seconds - begin
+            if found is not None:
+                return plans, _Answer(Reason.WITNESS, f"{where}: {found.text} is violated", found)
+            plans.append(_invariant(run, prop, states, where))
+        elif prop.kind == "attracts":
+            begin = run.budget.seconds
+            plan: Plan | str
+            if prop.target == "equilibrium":
+                plan = to_equilibrium(run.loop, prop, where, run.tell)
+            else:
+                plan = to_set(run.loop, prop, where)
+            run.phases["plan"] = run.phases.get("plan", 0.0) + run.budget.seconds - begin
+            if isinstance(plan, str):
+                reason = Reason.TIME if run.budget.expired() else Reason.INCOMPLETE
+                return plans, _Answer(reason, f"{where}: {plan}")
+            run.notes.update(plan.notes)
+            plans.append(plan)
+        else:
+            conditions = barrier_conditions(run.loop, prop, run.instance.initial, where)
+            plans.append(Plan(tuple(conditions), {"method": "barrier"}))
+    return plans, None
+
+
+def _invariant(run: _Run, prop: TemporalProperty, states: Inequalities, where: str) -> Plan:
+    loop = run.loop
+    if isinstance(prop.states, BoxSet | Polytope):
+        polytope = as_polytope(prop.states, loop, where)
+        if loop.kind == "ode":
+            conditions, bases = face_conditions(loop, polytope, where)
+            return Plan(tuple(conditions), {"method": "faces", "bases": bases})
+        condition, basis = image_condition(loop, polytope, where)
+        return Plan((condition,), {"method": "image", "basis": basis})
+    if loop.kind == "ode":
+        return Plan(tuple(boundary(loop, states, where)), {"method": "boundary"})
+    return Plan((image(loop, states, where),), {"method": "image"})
+
+
+def _prove(run: _Run, plans: Sequence[Plan], writer: CertificateWriter | None) -> _Answer:
+    first = 0
+    begin = run.budget.seconds
+    for k, plan in enumerate(plans):
+        prop = run.instance.properties[k]
+        for condition in plan.conditions:
+            done = prove(condition, run.budget, run.workers, writer, first)
+            first += len(condition.regions)
+            run.proved.append(done)
+            run.phases["prove"] = run.budget.seconds - begin
+            if not done.holds:
+                return _open(run, k, prop, done)
+    return _Answer(Reason.PROVED)
+
+
+def _open(run: _Run, k: int, prop: TemporalProperty, done: Proved) -> _Answer:
+    """A condition was not proved: perhaps the claim is false."""
+    where = _place(run.problem, run.instance, k, prop)
+    if prop.kind == "invariant" and prop.states is not None:
+        begin = run.budget.seconds
+        states = inequalities(prop.states, run.loop, where)
+        starts = [point for _, point in done.points]
+        found = falsify(run.loop, states, k, seed=run.seed + 1, seconds=LONGER, starts=starts)
+        run.phases["falsify"] = run.phases.get("falsify", 0.0) + run.budget.seconds - begin
+        if found is not None:
+            return _Answer(Reason.WITNESS, f"{where}: {found.text} is violated", found)
+    detail = f"{where}: not proved: {done.condition.purpose}. {done.outcome.detail}"
+    bound = None if np.isinf(done.outcome.bound) else float(done.outcome.bound)
+    return _Answer(done.outcome.reason, detail, bound=bound)
+
+
+def _regular(run: _Run, states: Inequalities, where: str) -> None:
+    """Refuse sets on which the formulas are not defined: a singular mass matrix."""
+    if run.loop.singular is None:
+        return
+    low = np.concatenate([states.hull.lower, run.loop.others.lower])[None]
+    high = np.concatenate([states.hull.upper, run.loop.others.upper])[None]
+    below, above = bounds_of_rows(flat_problem(run.loop.singular, FLOAT64), low, high, np.eye(1), "backward")
+    if not (below[0, 0] > 0 or above[0, 0] < 0):
+        raise InputError(
+            f"{where}: the mass matrix may be singular on the set: its determinant is only known to lie in [{below[0, 0]:g}, {above[0, 0]:g}]"
+        )
+
+
+def _writer(path: Path, run: _Run, more: Mapping[str, Any]) -> CertificateWriter:
+    import holdfast
+
+    header = {
+        "format": "holdfast-loop-certificate", "version": 1, "problem": run.problem.sha256, "instance": run.instance.id,
+        "networks": _networks(run.instance), "producer": f"holdfast {holdfast.__version__}", **more,
+    }  # fmt: skip
+    if "proofs" in more:
+        header["mode"] = "boxes"
+    try:
+        return CertificateWriter(path, header)
+    except OSError as error:
+        raise InputError(f"{path}: the certificate cannot be written ({error.strerror})") from None
+
+
+def _networks(instance: Instance) -> dict[str, str]:
+    """Files as the problem names them, and their hashes."""
+    found: dict[str, str] = {}
+    controller = instance.document.get("controller", {})
+    if instance.loop.controller is not None:
+        names = controller["networks"] if "networks" in controller else [controller["network"]]
+        found |= {name: model.sha256 for name, model in zip(names, instance.loop.controller.networks, strict=True)}
+    used = {getattr(s, "function", None) for p in instance.properties for s in (p.states, p.target)}
+    used |= {p.function for p in instance.properties}
+    for name, function in instance.loop.functions.items():
+        if name in used and function.network is not None:
+            found[instance.document["functions"][name]["network"]] = function.network.sha256
+    return found
+
+
+def _certificate(run: _Run, answer: _Answer, writer: CertificateWriter | None, path: Path) -> CertificateStatus:
+    if answer.reason is Reason.PROVED and writer is not None:
+        size = writer.finish()
+        return CertificateStatus(str(path), writer.leaves, size)
+    if writer is not None:
+        writer.discard()
+    if answer.escape is None:
+        return CertificateStatus(missing="the answer is not a proof")
+    e = answer.escape
+    escape: dict[str, Any] = {
+        "property": e.property, "side": e.side, "state": [v.hex() for v in e.state],
+        "disturbances": [v.hex() for v in e.disturbances], "parameters": [v.hex() for v in e.parameters],
+    }  # fmt: skip
+    if run.loop.kind == "ode":
+        escape |= {"radius": [v.hex() for v in e.radius], "time": e.time.hex()}
+    writer = _writer(path, run, {"claim": "falsified", "escape": escape})
+    return CertificateStatus(str(path), 0, writer.finish())
+
+
+def _result(run: _Run, answer: _Answer, status: CertificateStatus | None) -> Result:
+    verdict = {Reason.PROVED: Verdict.VERIFIED, Reason.WITNESS: Verdict.FALSIFIED, Reason.TIME: Verdict.TIMEOUT}.get(
+        answer.reason, Verdict.UNKNOWN
+    )
+    boxes = sum(done.outcome.boxes for done in run.proved)
+    statistics = {"sub-problems": boxes, "conditions": len(run.proved), "phases": run.phases, **run.notes}
+    statistics["margins"] = [
+        {"condition": d.condition.purpose, "proved": d.holds, "sub-problems": d.outcome.boxes, "seconds": d.seconds} for d in run.proved
+    ]  # fmt: skip
+    provenance = {
+        "problem": run.problem.sha256, "instance": run.instance.id, "networks": _networks(run.instance),
+        "arithmetic": "float64, outward rounded", "seed": run.seed, "workers": run.workers,
+    }  # fmt: skip
+    return Result(
+        verdict, answer.reason, answer.detail, answer.escape, answer.bound, run.budget.seconds, statistics, "real",
+        provenance, status,
+    )  # fmt: skip
+
+
+def _called(problem: Problem, instance: Instance) -> str:
+    return f"{problem.path}: instance {instance.id}" if instance.id else problem.path
+
+
+def _place(problem: Problem, instance: Instance, k: int, prop: TemporalProperty) -> str:
+    return f"{_called(problem, instance)}: property {prop.id or k + 1}"
