@@ -76,10 +76,8 @@ def loop_verdict(text: bytes, data: bytes, files: Callable[[str], bytes], limit:
         escapes(problem, header["escape"], tick)
     else:
         todo = obligations(problem, header["proofs"])
-    digests = {
-        path: hashlib.sha256(files(path)).hexdigest()
-        for path in {*problem.used, *problem.paths()} & {*header["networks"], *problem.used}
-    }
+    named = problem.used.keys() | (problem.paths() & header["networks"].keys())
+    digests = {path: hashlib.sha256(problem.used.get(path) or files(path)).hexdigest() for path in named}
     if digests != header["networks"]:
         raise Invalid("the certificate is for other networks (sha256)")
     if header["claim"] == "falsified":
@@ -139,7 +137,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         question: Any = (read_loop if loop else read)(options, limit)
         status, where = 1, sys.stdout
-        figures = (loop_verdict if loop else verdict)(*question, limit, begin + options.timeout)
+        decide: Any = loop_verdict if loop else verdict
+        figures = decide(*question, limit, begin + options.timeout)
         print(f"valid\n{figures}, {time.monotonic() - begin:.1f} s")
         return 0
     except (Limit, MemoryError) as error:

@@ -101,9 +101,10 @@ class Derivatives:
                 moves[i] = self.formulas.append("linear", inputs, node.size, linear=linear).place
             elif node.kind == "product":
                 (x, y), (dx, dy) = node.inputs, moved
-                terms = [self.add("product", (a, b), node.size) for a, b in ((x, dy), (y, dx)) if b is not None]
+                pairs = [(a, b) for a, b in ((x, dy), (y, dx)) if b is not None]
+                terms = [self.add("product", pair, node.size) for pair in pairs]
                 moves[i] = terms[0] if len(terms) == 1 else self.total(terms)
-            else:
+            elif moved[0] is not None:
                 moves[i] = self.add("product", (self.factor(i), moved[0]), node.size)
         return moves[target]
 

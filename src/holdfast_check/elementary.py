@@ -150,8 +150,10 @@ def power(n: int) -> Smooth:
 
     even = n % 2 == 0
     slope = rounded(lambda z: n * product(n - 1)(z), n)
-    shape = (1, touch, ()) if even else (-1, touch, (0.0,))
-    return Smooth(rounded(product(n), n), slope, *shape, codomain=(0.0 if even else -inf, inf), rises=1 - even)
+    bends: tuple[float, ...] = () if even else (0.0,)
+    first = 1 if even else -1
+    least = 0.0 if even else -inf
+    return Smooth(rounded(product(n), n - 1), slope, first, touch, bends, codomain=(least, inf), rises=1 - even)
 
 
 def positive(a: Array, b: Array) -> Array:

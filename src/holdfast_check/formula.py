@@ -277,7 +277,8 @@ def words(text: Any) -> list[str]:
     found, end = [], 0
     while text[end:].strip():
         match = WORD.match(text, end)
-        demand(match, f"{text!r} is not a formula")
+        if match is None:
+            raise Unreadable(f"{text!r} is not a formula")
         found.append(match[1])
         end = match.end()
     return found

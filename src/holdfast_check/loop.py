@@ -178,7 +178,9 @@ def faces(problem: Problem, p: Facets, proof: Mapping[str, Any], todo: Obligatio
         todo.numbered.append(s.query([(box, [case])]))
         partial = partial or bool(singular(s.f))
     if partial:
-        whole = next((b for b in bases if all(p.lower[j] is not None and p.upper[j] is not None for j in b)), [])
+        whole: list[int] = next(
+            (b for b in bases if all(p.lower[j] is not None and p.upper[j] is not None for j in b)), []
+        )
         s = Space(problem)
         box = coordinates(p, whole, s)
         s.f.emit(s.rates())
@@ -257,8 +259,8 @@ def attracts(problem: Problem, claim: Mapping[str, Any], proof: Any, todo: Oblig
     for k, stage in enumerate(proof["stages"]):
         if k > 0:
             keys(stage, "function", "box", "from", "level")
-            old, old_box, old_a, text = h, box, a, stage["function"]
-            h = Function(lambda f, x, text=text: problem.formula(f, text, x))
+            old, old_box, old_a = h, box, a
+            h = carried(problem, stage["function"])
             box = [interval(texts(ends, 2)) for ends in stage["box"]]
             require(len(box) == len(problem.states), "the box of a stage does not bound each state")
             b = rational_text(stage["from"])
@@ -281,6 +283,11 @@ def attracts(problem: Problem, claim: Mapping[str, Any], proof: Any, todo: Oblig
     last = Contraction(problem, center, P, r, texts(end["box"], n), end["parts"])
     todo.numbered.append(inside(problem, h, box, a, lambda s: [Inequality(quadratic(s.f, P, center, s.x, r))]))
     todo.contractions.append(last)
+
+
+def carried(problem: Problem, text: Any) -> Function:
+    """A function that the proof brings along."""
+    return Function(lambda f, x: problem.formula(f, text, x))
 
 
 def within(problem: Problem, h: Function, b: Fraction, box: list[Pair]) -> Callable[[Space], list[Inequality]]:

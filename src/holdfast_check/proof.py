@@ -70,7 +70,7 @@ def prove(
         if deadline is not None and time.monotonic() > deadline:
             raise Limit("the time ran out before all obligations were checked")
 
-    queries = list(asked) if isinstance(asked, list | tuple) else [asked]
+    queries: list[Any] = list(asked) if isinstance(asked, list | tuple) else [asked]
     header, records, boxes = certificate.header, certificate.records, certificate.header["mode"] == "boxes"
     float32 = header.get("semantics") == "float32"
     graphs = [graph_of(query.nodes, query.inputs, float32, tick) for query in queries]

@@ -55,7 +55,7 @@ def function(node: Node, sign: Any = 1.0) -> Pieces | Smooth:
         case "abs":
             return Pieces(np.abs, lambda z: np.where(z > 0, 1.0, -1.0))
         case "clip":
-            return Pieces(lambda z: np.clip(z, *p), lambda z: np.where((z > p[0]) & (z < p[1]), 1.0, 0.0), p)
+            return Pieces(lambda z: np.clip(z, p[0], p[1]), lambda z: np.where((z > p[0]) & (z < p[1]), 1.0, 0.0), p)
         case "window":
             return Pieces(lambda z: np.where(np.where(sign > 0, (z > p[0]) & (z < p[1]), (z >= p[0]) & (z <= p[1])), 1.0, 0.0), np.zeros_like, p)
         case "power":
@@ -70,28 +70,26 @@ def pieces(f: Smooth, low: np.ndarray, high: np.ndarray) -> Iterator[tuple[np.nd
         for k, (a, b) in enumerate(pairwise((-inf, *f.bends, inf))):
             yield np.maximum(low, a), np.minimum(high, b), k, f.first * (-1.0) ** k
         return
-    first = np.floor((low - f.phase) / math.pi)
-    first, last = (
-        np.where(f.domain(low, high), k, 0).astype(int) for k in (first, np.ceil((high - f.phase) / math.pi))
+    known = f.domain(low, high)
+    start, stop = (
+        np.where(known, k((z - f.phase) / math.pi), 0).astype(int) for k, z in ((np.floor, low), (np.ceil, high))
     )
-    for k in (first + j for j in range(int(np.max(last - first, initial=0)) + 1)):
-        yield (
-            np.maximum(low, f.phase + k * math.pi),
-            np.minimum(high, f.phase + (k + 1) * math.pi),
-            k,
-            np.where(k % 2, -f.first, f.first),
-        )
+    for j in range(-1, int(np.max(stop - start, initial=0)) + 1):  # from one more, for these numbers are rounded
+        number = start + j
+        ends = f.phase + number * math.pi, f.phase + (number + 1) * math.pi
+        yield np.maximum(low, ends[0]), np.minimum(high, ends[1]), number, np.where(number % 2, -f.first, f.first)
 
 
 def least_gap(f: Smooth, sign: np.ndarray, low: np.ndarray, high: np.ndarray, slope: np.ndarray) -> np.ndarray:
     """At most sign (f(z) - slope z) =: g(z) for all z in [low, high]; arrays of one axis. Where g is concave the least value is at an end;
     where it is convex g is above its tangent at any z whatever: one where the tangent is about level."""
     best, linear = np.full(low.shape, inf), np.any(slope)
+    unit = (8 if linear else 6) * UNIT  # at most five sums and a product
 
     def gap(z: np.ndarray, which: np.ndarray) -> np.ndarray:
         value, error = f.value(z)
         more = slope[which] * z if linear else 0.0
-        return sign[which] * (value - more) - error - 4 * UNIT * (np.abs(value) + np.abs(more))
+        return sign[which] * (value - more) - error - unit * (np.abs(value) + np.abs(more))
 
     if not linear and f.rises:
         best = gap(np.where(sign * f.rises > 0, low, high), np.full(low.shape, True))
@@ -115,7 +113,7 @@ def least_gap(f: Smooth, sign: np.ndarray, low: np.ndarray, high: np.ndarray, sl
     if linear:
         most = np.maximum(sign * slope * low, sign * slope * high)
         most = np.where(slope == 0, 0.0, most)
-        floor = floor - most - 4 * UNIT * (np.abs(floor) + np.abs(most))
+        floor = floor - most - unit * (np.abs(floor) + np.abs(most))
     partial = f.domain is not np.less_equal and f.phase is None  # undefined somewhere: then nothing is known
     return np.fmax(best, np.where(f.domain(low, high), floor, -inf) if partial else floor)
 
@@ -160,7 +158,7 @@ def chosen(node: Node, sign: np.ndarray, low: np.ndarray, high: np.ndarray, give
     """A good slope (sections 6 and 7): the one given; chord or tangent, as the function bends. Nothing rests on it."""
     if given is not None and node.kind not in UNIT_EVIDENCE:
         return given.astype(float)
-    f = function(node, sign)
+    f: Any = function(node, sign)
     smooth = isinstance(f, Smooth)
     value, slope = f.rough or (lambda z: f.value(z)[0], lambda z: f.slope(z)[0]) if smooth else (f.value, f.slope)
     s_shaped = node.kind in ("sigmoid", "tanh")
