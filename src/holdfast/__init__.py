@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         MismatchError,
         ModelError,
         PropertyError,
+        UnsupportedError,
         UnsupportedOperatorError,
     )
     from holdfast.graph import Model
@@ -46,6 +47,7 @@ __all__ = [
     "PropertyError",
     "Reason",
     "Result",
+    "UnsupportedError",
     "UnsupportedOperatorError",
     "Verdict",
     "bound",

@@ -6,7 +6,8 @@ HoldfastError
 │   ├── ModelError          a network file that cannot be read or is malformed
 │   │   └── UnsupportedOperatorError   every missing operator, with node names, at once
 │   ├── PropertyError       a property file that cannot be read, or makes no sense
-│   └── MismatchError       a network and a property that do not fit together
+│   ├── MismatchError       a network and a property that do not fit together
+│   └── UnsupportedError    a question that makes sense, but that this version cannot decide
 └── InternalError           a broken promise of holdfast itself: please report it (exit status 4)
 ```
 """
@@ -39,6 +40,10 @@ class PropertyError(InputError):
 
 class MismatchError(InputError):
     """A network and a property that do not speak of the same inputs and outputs."""
+
+
+class UnsupportedError(InputError):
+    """A question that makes sense, but that this version cannot decide: the file is not at fault."""
 
 
 class InternalError(HoldfastError):

@@ -45,6 +45,7 @@ class Reason(enum.Enum):
     PRECISION = "sub-problems became too small to split further in floating point"
     INCOMPLETE = "the method used cannot refine its bounds any further"
     INTERRUPTED = "the search was interrupted"
+    UNSUPPORTED = "this version cannot decide the claim"
 
 
 @dataclass(frozen=True)

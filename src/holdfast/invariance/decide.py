@@ -14,7 +14,7 @@ import numpy as np
 
 from holdfast.bounds.bounder import bounds_of_rows, flat_problem
 from holdfast.certificate import CertificateWriter
-from holdfast.errors import InputError
+from holdfast.errors import InputError, UnsupportedError
 from holdfast.invariance.attract import Plan, to_equilibrium, to_set
 from holdfast.invariance.barrier import barrier_conditions
 from holdfast.invariance.level_set import boundary, image
@@ -70,7 +70,7 @@ def decide(
         raise InputError(f"{_called(problem, instance)}: nothing is claimed (no [[property]])")
     for k, prop in enumerate(instance.properties):
         if prop.kind not in ("invariant", "attracts", "barrier"):
-            raise InputError(
+            raise UnsupportedError(
                 f"{_place(problem, instance, k, prop)}: kind {prop.kind} is not supported yet; decided are invariant, attracts, barrier"
             )
     run = _Run(problem, instance, close(instance.loop), budget, workers or _cores(), seed, lambda _: None)

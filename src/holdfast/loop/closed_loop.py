@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from holdfast.errors import InputError
+from holdfast.errors import InputError, UnsupportedError
 from holdfast.graph import Graph, Model, Tensor
 from holdfast.operators import GraphBuilder
 from holdfast.spec.plant import Function, LoopData, PlantKind, Signals
@@ -87,21 +87,21 @@ class ClosedLoop:
 def close(data: LoopData) -> ClosedLoop:
     """The closed loop of one instance.
 
-    Raises InputError for what has no single right side: sampled feedback, schedules, selecting controllers (each
-    named), and right sides that jump.
+    Raises UnsupportedError for what has no single right side: sampled feedback, schedules, selecting controllers (each
+    named); InputError for right sides that jump.
     """
     plant, controller = data.plant, data.controller
     signals = plant.signals
     if signals.schedule:
-        raise InputError(
+        raise UnsupportedError(
             f"[plant] schedule: a set that is never left is asked of loops without schedule, this one has {', '.join(signals.schedule)}"
         )
     if controller is not None and controller.select is not None:
-        raise InputError(
+        raise UnsupportedError(
             "[controller] select: controllers that pick a row are not supported yet for sets that are never left"
         )
     if controller is not None and controller.feedback == "sampled":
-        raise InputError(
+        raise UnsupportedError(
             "[controller] feedback: a sampled loop has no right side of its own; see holdfast.loop.sampled"
         )
     builder, variables = start(signals)
