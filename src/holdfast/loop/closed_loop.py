@@ -22,7 +22,7 @@ from holdfast.transforms.compose import finish
 
 _IDLE = ("reshape", "transpose")  # what may stand between a function's last operator and its output
 # right sides that are not locally Lipschitz: solutions need not be unique, nor sets with inward flow invariant
-_JUMPS = ("heaviside",)
+JUMPS = ("heaviside",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +60,7 @@ class ClosedLoop:
         """A formula of the signals that reads states only, as a Model of the states (n,)."""
         builder = GraphBuilder()
         x = builder.input((len(self.states),), "states")
-        signals = self.data.plant.signals
-        rest = len(signals) - len(self.states)
+        rest = math.prod(model.inputs[0].shape) - len(self.states)
         v = builder.add("concat", [x, _zeros(builder, rest)], axis=0) if rest else x
         outputs = [_vector(builder, o) for o in embed(builder, model, [v])]
         return simplify(
@@ -115,7 +114,7 @@ def close(data: LoopData) -> ClosedLoop:
     ).model
     if plant.kind == "ode":
         for node in dynamics.graph.nodes:
-            if node.op in _JUMPS:
+            if node.op in JUMPS:
                 raise InputError(
                     f"{node.name or node.op}: the right side jumps there; invariance needs one that is locally Lipschitz"
                 )
@@ -164,6 +163,18 @@ def control(builder: GraphBuilder, data: LoopData, variables: Mapping[str, int])
     y = outputs[0] if len(outputs) == 1 else builder.add("concat", outputs, axis=0)
     (inputs,) = embed(builder, controller.plant_inputs, [builder.add("concat", [v, y], axis=0)])
     return _vector(builder, inputs)
+
+
+def controller_model(data: LoopData) -> Model:
+    """Model (variables,) -> the plant's inputs."""
+    builder, variables = start(data.plant.signals)
+    inputs = control(builder, data, variables)
+    width = builder.shape(builder.inputs[0])
+    return simplify(
+        finish(
+            builder, [inputs], (Tensor("variables", width),), (Tensor("inputs", builder.shape(inputs)),), "controller"
+        )
+    ).model
 
 
 def _vector(builder: GraphBuilder, position: int) -> int:
