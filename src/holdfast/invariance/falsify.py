@@ -15,11 +15,14 @@ import numpy as np
 from holdfast.invariance.escape import Prover, affine
 from holdfast.invariance.faces import Faces
 from holdfast.invariance.field import Field
+from holdfast.invariance.prove import quiet
 from holdfast.invariance.sets import Inequalities
 from holdfast.loop import ClosedLoop
 from holdfast.verdict import Escape
 
-POINTS = 768  # followed at a time
+POINTS = 768  # followed at a time ...
+FEWEST = 128
+WORK = 1.5e7  # ... fewer, where that is more than so many multiplications per evaluation
 DEPTHS = (1e-9, 1e-12, 1e-15, 0.0, 1e-7, 1e-5)  # of the set's width: how far inside an escape starts
 ATTEMPTS = 6  # proofs tried per round
 
@@ -32,7 +35,7 @@ def search(
     ``starts``: points (variables of the loop) near which to look first.
     """
     deadline = time.monotonic() + seconds
-    with np.errstate(all="ignore"):
+    with quiet():
         hunt = _Hunt(loop, states, property_number, np.random.default_rng(seed), deadline)
         for x, others, side in hunt.rounds(starts):
             found = hunt.proved(x, others, side)
@@ -50,10 +53,13 @@ class _Hunt:
         self.field = Field(loop, states)
         self.prover = Prover(loop, states, number)
         self.ode = loop.kind == "ode"
+        self.points = int(np.clip(WORK / max(self.field.size, 1), FEWEST, POINTS))
         self.faces: Faces | None = None
-        if not states.domain and affine(states.functions) is not None:
-            at_zero = self.field.sides(np.zeros((1, self.field.n)))[0]
-            self.faces = Faces((self.field.sides(np.eye(self.field.n)) - at_zero).T, -at_zero)
+        forms = affine(states.functions)
+        if not states.domain and forms is not None:
+            weights, _, shift, _ = forms
+            rows = self.field.rows
+            self.faces = Faces(rows @ weights.T, -(rows @ shift + self.field.constants))
 
     def over(self) -> bool:
         """Whether the time is up."""
@@ -132,7 +138,7 @@ class _Hunt:
         assert self.faces is not None and self.faces.center is not None
         f, faces = self.field, self.faces
         count = len(f.spread)
-        copies = max(1, POINTS // count) if faces.quick else 1
+        copies = max(1, self.points // count) if faces.quick else 1
         side = np.repeat(np.arange(count), copies)
         here = side if self.ode else np.full_like(side, -1)
         x = np.broadcast_to(faces.center, (len(side), f.n))
@@ -178,7 +184,7 @@ class _Hunt:
 
     def _on_boundary(self) -> Iterator[Points]:
         f = self.field
-        x = f.boundary(self.rng, POINTS)
+        x = f.boundary(self.rng, self.points)
         if not len(x):
             return
         others = f.others(self.rng, len(x), corners=True)
@@ -190,19 +196,19 @@ class _Hunt:
                 self.rng.random(len(x)) < 0.5, every.argmax(1), self.rng.integers(0, values.shape[1], len(x))
             )
         elif f.own < len(f.spread):
-            more, at = f.on_domain(self.rng, POINTS // 2)
+            more, at = f.on_domain(self.rng, self.points // 2)
             x, side = np.concatenate([x, more]), np.concatenate([side, at])
             others = np.concatenate([others, f.others(self.rng, len(more), corners=True)])
-        steps = 6
-        for turn in range(4):
+        for steps in (0, 6, 12, 24, 36):
             x, others, side = self._climbed(x, others, side, steps)
+            if not len(x):
+                return
             yield x, others, side
             if self.over():
                 return
             rate = f.rate(x, others, side) / f.spread[side]
-            keep = np.argsort(-rate)[: max(64, len(x) // 3)]
+            keep = np.argsort(-rate, kind="stable")[: max(64, len(x) // 2)]
             x, others, side = x[keep], others[keep], side[keep]
-            steps = 12 + 8 * turn
 
     def _climbed(self, x: np.ndarray, others: np.ndarray, side: np.ndarray, steps: int) -> Points:
         """Ascent of the rate; the sides stay what they are."""
@@ -243,7 +249,7 @@ class _Hunt:
     def _simulated(self) -> Points:
         """States of trajectories just before they leave the set."""
         f = self.field
-        x = f.boundary(self.rng, POINTS // 3) if self.faces is None else self._inside_faces(POINTS // 3)
+        x = f.boundary(self.rng, self.points // 3) if self.faces is None else self._inside_faces(self.points // 3)
         if len(x) and self.ode:
             x = x - 1e-3 * (x - x.mean(0)) if self.faces is not None else f.clipped(x)
         others = f.others(self.rng, len(x), corners=True)

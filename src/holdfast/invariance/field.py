@@ -23,7 +23,8 @@ STEP = 0.01  # of the hull's width, per step of a simulation
 class Field:
     """Sides g_k(x), and their rates: g_k' f (ode) or g_k(f) (map), at points of the hull.
 
-    ``own``: number of sides of the set itself, those of the domain are behind; ``spread``: how much each side varies over the hull.
+    ``own``: number of sides of the set itself, those of the domain are behind; ``spread``: how much each side varies over the hull;
+    sides are ``rows`` (S, K) times the values of functions, plus ``constants``.
     """
 
     def __init__(self, loop: ClosedLoop, states: Inequalities):
@@ -35,35 +36,45 @@ class Field:
         self._values = flat_problem(complete.functions, FLOAT64)
         self._moving = flat_problem(f.model, FLOAT64)
         self._dynamics = flat_problem(loop.dynamics, FLOAT64)
-        self._rows = np.zeros((len(complete.sides), complete.functions.outputs[0].shape[0]))
+        self.rows = np.zeros((len(complete.sides), complete.functions.outputs[0].shape[0]))
         for k, g in enumerate(complete.sides):
             for i, c in g.terms:
-                self._rows[k, i] += float(c)
-        self._constants = np.array([float(g.constant) for g in complete.sides])
+                self.rows[k, i] += float(c)
+        self.constants = np.array([float(g.constant) for g in complete.sides])
         self.low, self.high = states.hull.inside("float64")
         self.width = np.maximum(self.high - self.low, 1e-300)
         self.low_others, self.high_others = loop.others.inside("float64")
         sample = np.random.default_rng(0).random((256, self.n)) * self.width + self.low
         values = self.sides(sample)
         values = values[np.isfinite(values).all(1)]
-        spread = np.ptp(values, axis=0) if len(values) else np.ones(len(self._rows))
+        spread = np.ptp(values, axis=0) if len(values) else np.ones(len(self.rows))
         self.spread = np.maximum(spread, 1e-300)
+
+    @property
+    def size(self) -> int:
+        """How many numbers an evaluation of the rates multiplies."""
+        graph = self._moving.graph
+        return sum(
+            self._moving.parameters[node.parameters[0]].size
+            for node in graph.nodes
+            if node.op == "dense" and node.parameters
+        )
 
     def sides(self, x: np.ndarray) -> np.ndarray:
         """(P, S)."""
         out = evaluate(self._values.graph, self._values.parameters, [x])[self._values.graph.outputs[0]]
-        return out @ self._rows.T + self._constants
+        return out @ self.rows.T + self.constants
 
     def slope(self, x: np.ndarray, side: np.ndarray) -> np.ndarray:
         """Gradients (P, n) of one side per point."""
         values = evaluate(self._values.graph, self._values.parameters, [x])
-        return gradient(self._values, values, self._rows[side])
+        return gradient(self._values, values, self.rows[side])
 
     def rates(self, x: np.ndarray, others: np.ndarray) -> np.ndarray:
         """(P, S)."""
         v = np.concatenate([x, others], axis=1)
         out = evaluate(self._moving.graph, self._moving.parameters, [v])[self._moving.graph.outputs[0]]
-        return out @ self._rows.T + (0.0 if self.ode else self._constants)
+        return out @ self.rows.T + (0.0 if self.ode else self.constants)
 
     def rate(self, x: np.ndarray, others: np.ndarray, side: np.ndarray) -> np.ndarray:
         """(P,)."""
@@ -72,7 +83,7 @@ class Field:
     def slope_of_rate(self, x: np.ndarray, others: np.ndarray, side: np.ndarray) -> np.ndarray:
         """Gradients (P, n + m) of the rate of one side per point, by all variables."""
         values = evaluate(self._moving.graph, self._moving.parameters, [np.concatenate([x, others], axis=1)])
-        return np.nan_to_num(gradient(self._moving, values, self._rows[side]))
+        return np.nan_to_num(gradient(self._moving, values, self.rows[side]))
 
     def clipped(self, x: np.ndarray) -> np.ndarray:
         """Into the hull."""
@@ -169,7 +180,7 @@ class Field:
 
     def on_domain(self, rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Points of the set on sides of the domain, and which sides: led downhill until they are in the set."""
-        side = self.own + np.arange(count) % (len(self._rows) - self.own)
+        side = self.own + np.arange(count) % (len(self.rows) - self.own)
         x = self.held(self.low + rng.random((count, self.n)) * (self.high - self.low), side)
         for _ in range(12):
             values = self.sides(x)[:, : self.own] / self.spread[: self.own]
