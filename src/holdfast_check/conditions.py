@@ -151,9 +151,31 @@ def violated(one: Inequality) -> Row:
     return scale(one.value, MINUS), not one.strict
 
 
+def reached_rows(s: Space, reached: Sequence[tuple[Function, Fraction]]) -> Case:
+    """h_j - a_j <= 0 for all stages."""
+    return [(beyond(h.value(s.f, s.x), h.level(a), 1), False) for h, a in reached]
+
+
+def later(problem: Problem, box: list[Pair], stages: Sequence[tuple[Function, Fraction]]) -> Query:
+    """The last function falls where it is at least its level, in what the stages before it keep; a map keeps what is below, too."""
+    s, (h, a) = Space(problem), stages[-1]
+    before, rates, value = reached_rows(s, stages[:-1]), s.rates(), h.value(s.f, s.x)
+    above: Row = (beyond(value, h.level(a), -1), False)
+    if problem.kind == "ode":
+        return s.query([(box, [[*before, above, (scale(s.moved([value], rates)[0], MINUS), False)]])], before)
+    then = h.value(s.f, rates)
+    falls: Case = [*before, above, (plus(value, then, MINUS), False)]
+    stays: Case = [*before, (beyond(value, h.level(a), 1), False), (beyond(then, h.level(a), -1), True)]
+    return s.query([(box, [falls, stays])], before)
+
+
 def inside(
-    problem: Problem, h: Function | None, box: list[Pair], a: Fraction, target: Callable[[Space], list[Inequality]]
+    problem: Problem,
+    reached: Sequence[tuple[Function, Fraction]],
+    box: list[Pair],
+    target: Callable[[Space], list[Inequality]],
+    moving: bool = True,
 ) -> Query:
-    s = Space(problem, moving=False)
-    rows = [(beyond(h.value(s.f, s.x), h.level(a), 1), False)] if h else []
+    s = Space(problem, moving)
+    rows = reached_rows(s, reached)
     return s.query([(box, [[*rows, violated(one)] for one in target(s)])], rows)

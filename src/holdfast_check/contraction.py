@@ -1,6 +1,6 @@
 """Contraction to an equilibrium (section 5 of the format of certificates of loops).
 
-Bounds of the Jacobian of f over a box, piece by piece, make an interval matrix; that its flow shrinks all differences in the norm of P is
+Bounds of the Jacobian of f on a piece of the ellipsoid make an interval matrix; that its flow shrinks all differences in the norm of P is
 decided in exact rational numbers. With v = f(c)' P f(c) the ellipsoid of level r is kept if v <= lambda^2 r, so that the least such lambda
 is tried (a map: mu = 1 - sqrt(v / r)). Both inequalities are linear in J after a Schur complement:
 
@@ -9,11 +9,9 @@ is tried (a map: mu = 1 - sqrt(v / r)). Both inequalities are linear in J after 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import islice, product
-from typing import Any
 
 import numpy as np
 
@@ -33,10 +31,11 @@ from holdfast_check.matrices import (
     times,
     transposed,
 )
-from holdfast_check.problem import Pair, Problem
+from holdfast_check.network import Node
+from holdfast_check.problem import Pair, Problem, quadratic
 from holdfast_check.property import enclosing
 
-MOST = 2**16  # pieces
+MOST = 2**12  # pieces
 Interval = tuple[np.ndarray, np.ndarray]
 
 
@@ -46,37 +45,43 @@ class Contraction:
     center: list[Fraction]
     P: list[list[Fraction]]
     level: Fraction
-    widths: list[Fraction]
-    parts: Any
 
     def check(self, tick: Callable[[], None]) -> None:
         """Raises `Invalid` unless the ellipsoid is kept and shrinks to one equilibrium."""
-        n, P, r = len(self.center), self.P, self.level
-        counts = (
-            isinstance(self.parts, list) and len(self.parts) == n and all(type(k) is int and k > 0 for k in self.parts)
-        )
-        if not counts or min(self.widths) <= 0 or r <= 0 or np.prod(self.parts, dtype=float) > MOST:
-            raise Invalid(
-                f"the box, its parts (more than {MOST}?) or the level of an equilibrium are not positive numbers"
-            )
-        if transposed(P) != P or not positive_definite(P):
-            raise Invalid("P is not symmetric and positive definite")
-        if any(r * row[i] > d * d for i, (row, d) in enumerate(zip(inverse(P), self.widths, strict=True))):
-            raise Invalid("the ellipsoid about the equilibrium does not lie in its box")
+        P, r = self.P, self.level
+        if r <= 0 or transposed(P) != P or not positive_definite(P):
+            raise Invalid("P is not symmetric and positive definite, or the level of an equilibrium is not positive")
         low, high = self.rates([(c, c) for c in self.center], tick)
         # of f(c) (or f(c) - c): more than sqrt(v / r)
-        off = [
-            (a - c, b - c) if self.problem.kind == "map" else (a, b)
-            for a, b, c in zip(low, high, self.center, strict=True)
-        ]
-        least = root_above(largest(P, off) / r)
-        lower, upper = self.jacobian(tick)
-        middle = [[(a + b) / 2 for a, b in zip(p, q, strict=True)] for p, q in zip(lower, upper, strict=True)]
-        radii = [[(b - a) / 2 for a, b in zip(p, q, strict=True)] for p, q in zip(lower, upper, strict=True)]
-        if not self.shrinks(middle, radii, least):
-            raise Invalid(
-                f"the Jacobian on the box about the equilibrium is not known to contract (at least {float(least):.3g} is asked for)"
-            )
+        shift = self.center if self.problem.kind == "map" else [Fraction(0)] * len(P)
+        least = root_above(largest(P, [(a - c, b - c) for a, b, c in zip(low, high, shift, strict=True)]) / r)
+        reach = [root_above(r * row[i]) for i, row in enumerate(inverse(P))]
+        nodes, output, free = self.jacobian()
+        # the centre alone comes first: where it fails no piece about it succeeds
+        stack, count = [[(c - d, c + d) for c, d in zip(self.center, reach, strict=True)]], 0
+        while stack:
+            boxes, stack = [*stack[-32:], *([] if count else [[(c, c) for c in self.center]])], stack[:-32]
+            found = enclose(nodes, output, ends([[*box, *free] for box in boxes]), tick)
+            for box, lower, upper in zip(boxes, *found, strict=True):
+                count += 1
+                if not lower[-1] > 0 and not self.contracts(lower[:-1], upper[:-1], least):
+                    i = max(range(len(box)), key=lambda i: (box[i][1] - box[i][0]) / reach[i])
+                    middle = (box[i][0] + box[i][1]) / 2
+                    if count + len(stack) > MOST or box[i][1] - box[i][0] < reach[i] / 2**10:
+                        what = f"not known to contract (at least {float(least):.3g} is asked for)"
+                        raise Invalid(f"the Jacobian near {[float(a) for a, _ in box]} is {what}")
+                    stack += [[*box[:i], half, *box[i + 1 :]] for half in ((box[i][0], middle), (middle, box[i][1]))]
+
+    def contracts(self, lower: np.ndarray, upper: np.ndarray, least: Fraction) -> bool:
+        """On a piece, by bounds of the Jacobian, and of what is positive where the formulas are smooth."""
+        n = len(self.P)
+        if not (np.isfinite([lower[: n * n], upper[: n * n]]).all() and np.all(lower[n * n :] > 0)):
+            return False
+        low, high = (
+            [[Fraction(v) for v in row] for row in end[: n * n].reshape(n, n).tolist()] for end in (lower, upper)
+        )
+        middle, radii = combined(low, combined(high, low, -1), Fraction(1, 2)), combined(high, low, -1)
+        return self.shrinks(middle, [[v / 2 for v in row] for row in radii], least)
 
     def shrinks(self, middle: Matrix, radii: Matrix, least: Fraction) -> bool:
         """In coordinates z with x = T z, P becomes near to the identity."""
@@ -119,8 +124,8 @@ class Contraction:
         nodes, output = pruned(s.f.nodes, s.f.emit(s.rates()).place)
         return exact(*enclose(nodes, output, ends([[*box, *s.box]]), tick))
 
-    def jacobian(self, tick: Callable[[], None]) -> tuple[list[list[Fraction]], list[list[Fraction]]]:
-        """Lower and upper ends, over all pieces."""
+    def jacobian(self) -> tuple[tuple[Node, ...], int, list[Pair]]:
+        """Nodes of its entries, of what is positive where the formulas are smooth, and of (x - c)' P (x - c) - r; the box of parameters."""
         s, n = Space(self.problem), len(self.center)
         f, rates = s.f, s.f.emit(s.rates()).place
         made, columns = Derivatives(f), []
@@ -129,23 +134,8 @@ class Contraction:
             column = made.along(rates, {s.input: seed})
             columns.append([number(0)] * n if column is None else f.elements(f.nodes[column]))
         entries = [columns[j][i] for i in range(n) for j in range(n)]
-        smooth = singular(f)
-        nodes, output = pruned(f.nodes, f.emit([*entries, *smooth]).place)
-        low, high, pieces = np.full(n * n, np.inf), np.full(n * n, -np.inf), self.pieces(s.box)
-        while boxes := list(islice(pieces, 32)):
-            lower, upper = enclose(nodes, output, ends(boxes), tick)
-            if not np.all(lower[:, n * n :] > 0):
-                raise Invalid("near the equilibrium the formulas are not known to be smooth")
-            low, high = np.minimum(low, lower[:, : n * n].min(axis=0)), np.maximum(high, upper[:, : n * n].max(axis=0))
-        a, b = exact(low[None], high[None])
-        return [a[i * n : i * n + n] for i in range(n)], [b[i * n : i * n + n] for i in range(n)]
-
-    def pieces(self, free: Sequence[Pair]) -> Iterator[list[Pair]]:
-        axes = [
-            [(c - d + 2 * d * k / m, c - d + 2 * d * (k + 1) / m) for k in range(m)]
-            for c, d, m in zip(self.center, self.widths, self.parts, strict=True)
-        ]
-        return ([*piece, *free] for piece in product(*axes))
+        distance = quadratic(f, self.P, self.center, s.x, self.level)
+        return (*pruned(f.nodes, f.emit([*entries, *singular(f), distance]).place), s.box)
 
 
 def congruent(matrix: Matrix, T: Matrix) -> Matrix:

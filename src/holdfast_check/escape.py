@@ -43,8 +43,6 @@ def escapes(problem: Problem, given: Any, tick: Callable[[], None]) -> None:
         all(a <= v <= b for (a, b), v in zip(problem.free, free, strict=True)),
         "a disturbance or a parameter is not in its interval",
     )
-    if "where" in claim:
-        require(all(a <= state[i] <= b for i, (a, b) in problem.domain.items()), "the state is not in the domain")
     here = Space(problem)
     here.x, here.free = [number(v) for v in state], [number(v) for v in free]
     found, rates = problem.inequalities(here.f, claim, here.x), here.rates()

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -20,6 +20,7 @@ from holdfast_check.conditions import (
     decrease,
     flow_out,
     inside,
+    later,
     singular,
     stay,
     step,
@@ -98,18 +99,7 @@ def hull(problem: Problem, given: Mapping[str, Any]) -> list[Pair]:
         reach = [root_above(level * row[i]) for i, row in enumerate(inverse(P))]
         return [(c - d, c + d) for c, d in zip(center, reach, strict=True)]
     require(len(problem.domain) == n, "a state has no bounds in the domain")
-    box = [problem.domain[i] for i in range(n)]
-    if "where" in given:
-        s = Space(problem, moving=False)
-        place = {a: i for i, v in enumerate(s.x) for a in v.weights}
-        for one in problem.inequalities(s.f, given, s.x):  # w x + c <= 0 in one state
-            ((atom, w),) = one.value.weights.items() if len(one.value.weights) == 1 else ((-1, 0),)
-            if atom in place and isinstance(w, Fraction) and isinstance(one.value.constant, Fraction):
-                low, high = box[place[atom]]
-                e = -one.value.constant / w
-                low, high = (low, min(high, e)) if w > 0 else (max(low, e), high)
-                box[place[atom]] = low, max(low, high)
-    return box
+    return [problem.domain[i] for i in range(n)]
 
 
 # ---- invariant
@@ -213,15 +203,13 @@ def boundary(problem: Problem, given: Mapping[str, Any], proof: Any, todo: Oblig
     if "ellipsoid" not in given:  # leaving the domain is leaving the set
         s = Space(problem)
         rows = members(problem.inequalities(s.f, given, s.x))
-        domain = [problem.domain[i] for i in range(len(s.x))]
-        (todo.numbered if "level" in given else todo.own).append(s.query(flow_out(s.rates(), domain, rows)))
+        todo.numbered.append(s.query(flow_out(s.rates(), box, rows)))
 
 
 def image(problem: Problem, given: Mapping[str, Any], proof: Any, todo: Obligations) -> None:
     box, s = hull(problem, given), Space(problem)
     rates, rows = s.rates(), members(problem.inequalities(s.f, given, s.x))
     then = problem.inequalities(s.f, given, rates)
-    then += problem.sides(rates, problem.domain) if "where" in given else []
     todo.numbered.append(s.query([(box, [[*rows, violated(one)] for one in then])], rows))
 
 
@@ -253,48 +241,33 @@ def kept(problem: Problem, h: Function, box: list[Pair], a: Fraction, b: Fractio
 
 def attracts(problem: Problem, claim: Mapping[str, Any], proof: Any, todo: Obligations) -> None:
     keys(proof, "stages", "end")
-    first, target = claim["from"], claim["to"]
-    (h, b), box, a = start(problem, first), hull(problem, first), Fraction(0)
-    require(isinstance(proof["stages"], list) and proof["stages"], "there are no stages")
-    for k, stage in enumerate(proof["stages"]):
-        if k > 0:
-            keys(stage, "function", "box", "from", "level")
-            old, old_box, old_a = h, box, a
-            h = carried(problem, stage["function"])
-            box = [interval(texts(ends, 2)) for ends in stage["box"]]
-            require(len(box) == len(problem.states), "the box of a stage does not bound each state")
-            b = rational_text(stage["from"])
-            todo.numbered.append(inside(problem, old, old_box, old_a, within(problem, h, b, box)))
-        a = rational_text(keys(stage, "level")["level"] if k == 0 else stage["level"])
-        require(a < b, f"the levels of stage {k} are not in order")
-        todo.numbered += kept(problem, h, box, a, b)
+    first, target, stages = claim["from"], claim["to"], proof["stages"]
+    require(isinstance(stages, list) and stages, "there are no stages")
+    (h, b), box, a = start(problem, first), hull(problem, first), rational_text(keys(stages[0], "level")["level"])
+    require(a < b, "the levels of the first stage are not in order")
+    todo.numbered += kept(problem, h, box, a, b)
+    reached = [(h, a)]
+    for stage in stages[1:]:
+        keys(stage, "function", "level")
+        reached.append((carried(problem, stage["function"]), rational_text(stage["level"])))
+        todo.numbered.append(later(problem, box, reached))
     if proof["end"] == "set":
         require(isinstance(target, dict), "the proof ends with a set, the claim does not")
-        same = target == {"level": {"function": first.get("level", {}).get("function"), "at_most": a}}
-        if not (same and len(proof["stages"]) == 1):
-            todo.numbered.append(inside(problem, h, box, a, lambda s: problem.inequalities(s.f, target, s.x)))
+        if target != {"level": {"function": first.get("level", {}).get("function"), "at_most": a}}:
+            todo.numbered.append(inside(problem, reached, box, lambda s: problem.inequalities(s.f, target, s.x)))
         return
-    require(
-        target == "equilibrium" and not problem.disturbances,
-        "a proof of an equilibrium is not one of this claim, or there are disturbances",
-    )
-    end, n = keys(proof["end"], "center", "P", "level", "box", "parts"), len(problem.states)
+    still = target == "equilibrium" and not problem.disturbances
+    require(still, "a proof of an equilibrium is not one of this claim, or there are disturbances")
+    end, n = keys(proof["end"], "center", "P", "level"), len(problem.states)
     center, P, r = texts(end["center"], n), [texts(row, n) for row in end["P"]], rational_text(end["level"])
-    last = Contraction(problem, center, P, r, texts(end["box"], n), end["parts"])
-    todo.numbered.append(inside(problem, h, box, a, lambda s: [Inequality(quadratic(s.f, P, center, s.x, r))]))
-    todo.contractions.append(last)
+    require(len(P) == n, "P does not have a row for each state")
+    todo.numbered.append(inside(problem, reached, box, lambda s: [Inequality(quadratic(s.f, P, center, s.x, r))]))
+    todo.contractions.append(Contraction(problem, center, P, r))
 
 
 def carried(problem: Problem, text: Any) -> Function:
     """A function that the proof brings along."""
     return Function(lambda f, x: problem.formula(f, text, x))
-
-
-def within(problem: Problem, h: Function, b: Fraction, box: list[Pair]) -> Callable[[Space], list[Inequality]]:
-    def target(s: Space) -> list[Inequality]:
-        return [Inequality(beyond(h.value(s.f, s.x), h.level(b), 1)), *problem.sides(s.x, dict(enumerate(box)))]
-
-    return target
 
 
 def barrier(problem: Problem, claim: Mapping[str, Any], proof: Any, todo: Obligations) -> None:
@@ -307,7 +280,7 @@ def barrier(problem: Problem, claim: Mapping[str, Any], proof: Any, todo: Obliga
         "the initial box does not lie in the domain",
     )
     h = Function(lambda f, x: problem.function(f, claim["function"], x, strip=False)[0])
-    todo.numbered.append(inside(problem, None, initial, zero, lambda s: [Inequality(h.value(s.f, s.x))]))
+    todo.numbered.append(inside(problem, [], initial, lambda s: [Inequality(h.value(s.f, s.x))], moving=False))
     s = Space(problem, moving=False)
     rows = members([*problem.inequalities(s.f, claim["unsafe"], s.x), Inequality(h.value(s.f, s.x))])
     todo.numbered.append(s.query([(box, [rows])]))

@@ -259,7 +259,7 @@ class Problem:
         ((kind, data),) = given.items()
         if kind == "where":
             names = self.names(f, dict(zip(self.states, x, strict=True)))
-            return [Inequality(*f.condition(text, names)) for text in data]
+            return [Inequality(*f.condition(text, names)) for text in data] + self.sides(x, self.domain)
         if kind == "ellipsoid":
             center, P, level = self.ellipsoid(data)
             return [Inequality(quadratic(f, P, center, x, level))]
