@@ -144,7 +144,7 @@ class Prover:
         n, side = len(x0), escape.side
         radius = times[:, None] * pace
         terms = [i for i, _ in self.sides[side].terms]
-        found = []
+        found: list[tuple[Escape, bool]] = []
         for attempt in range(2):
             low = np.concatenate(
                 [np.nextafter(x0 - radius, -np.inf), np.broadcast_to(others, (len(times), len(others)))], axis=1

@@ -135,15 +135,16 @@ class _Hunt:
     # ---- polytopes: from vertex to vertex ----
 
     def _on_faces(self, first: bool) -> Iterator[Points]:
-        assert self.faces is not None and self.faces.center is not None
         f, faces = self.field, self.faces
+        assert faces is not None and faces.center is not None
         count = len(f.spread)
         copies = max(1, self.points // count) if faces.quick else 1
         side = np.repeat(np.arange(count), copies)
         here = side if self.ode else np.full_like(side, -1)
-        x = np.broadcast_to(faces.center, (len(side), f.n))
+        center = faces.center
+        x = np.repeat(center[None], len(side), 0)
         if self.ode:
-            gap = (faces.b - faces.A @ faces.center)[side, None]
+            gap = (faces.b - faces.A @ center)[side, None]
             x = x + gap * faces.A[side] / (faces.A[side] ** 2).sum(1, keepdims=True)
         others = f.others(self.rng, len(side), corners=True)
         if faces.quick or not first:
@@ -160,11 +161,11 @@ class _Hunt:
             value = np.where(feasible, f.rate(x, others, side), -np.inf)
             before = value.copy()
             start, start_others = x, others
-            for share in (1.0, 0.3, 0.1):
+            for part in (1.0, 0.3, 0.1):
                 for w in (corner, start_others):
-                    if share < 1 and not feasible.all():
+                    if part < 1 and not feasible.all():
                         continue
-                    moved = start + share * (vertex - start)
+                    moved = start + part * (vertex - start)
                     new = f.rate(moved, w, side)
                     better = new > value
                     value = np.where(better, new, value)

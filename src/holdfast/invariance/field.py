@@ -139,7 +139,7 @@ class Field:
     def feasible(self, x: np.ndarray, side: np.ndarray, on_side: bool) -> np.ndarray:
         """Whether points lie in the set and (``on_side``) on their side, nearly."""
         values = self.sides(x) / self.spread
-        fine = (values <= CLOSE).all(1)
+        fine = np.asarray((values <= CLOSE).all(1))
         return fine & (abs(values[np.arange(len(x)), side]) <= CLOSE) if on_side else fine
 
     def interior(self, rng: np.random.Generator, count: int) -> np.ndarray:
@@ -174,7 +174,7 @@ class Field:
         """Bisection between points of the set and points that are not in it; the inner end."""
         for _ in range(rounds):
             middle = 0.5 * (inside + outside)
-            fine = (self.sides(middle) <= 0).all(1)[:, None]
+            fine = np.asarray((self.sides(middle) <= 0).all(1))[:, None]
             inside, outside = np.where(fine, middle, inside), np.where(fine, outside, middle)
         return inside
 
@@ -192,7 +192,7 @@ class Field:
             x[outside] = self.held(
                 self.clipped(x[outside] - 0.06 * rng.random((len(outside), 1)) * move), side[outside]
             )
-        fine = (self.sides(x)[:, : self.own] <= 0).all(1)
+        fine = np.asarray((self.sides(x)[:, : self.own] <= 0).all(1))
         return x[fine], side[fine]
 
     def step(self, x: np.ndarray, others: np.ndarray) -> np.ndarray:
