@@ -17,6 +17,7 @@ from holdfast.certificate import CertificateWriter
 from holdfast.errors import InputError, UnsupportedError
 from holdfast.invariance.attract import Plan, to_equilibrium, to_set
 from holdfast.invariance.barrier import barrier_conditions
+from holdfast.invariance.falsify import search as falsify
 from holdfast.invariance.level_set import boundary, image
 from holdfast.invariance.polytope import as_polytope, face_conditions, image_condition
 from holdfast.invariance.prove import Proved, prove, quiet
@@ -92,11 +93,6 @@ def decide(
     if certificate is not None:
         status = _certificate(run, answer, writer, certificate)
     return _result(run, answer, status)
-
-
-def falsify(*arguments: Any, **options: Any) -> Escape | None:
-    """Placeholder until holdfast.invariance.falsify is there."""
-    return None
 
 
 @dataclass(frozen=True)
