@@ -22,7 +22,7 @@ from holdfast.operators import GraphBuilder
 from holdfast.rigor import FLOAT64
 from holdfast.spec.plant import LoopData, Plant, Signals
 from holdfast.spec.region import Box
-from holdfast.transforms import embed, simplify
+from holdfast.transforms import simplify
 from holdfast.transforms.compose import finish
 
 ORDERS = range(2, 9)  # tried where none is asked for
