@@ -23,7 +23,7 @@ from holdfast.verdict import Escape, Result, Verdict
 
 MOST = 6  # panels of pairs of states
 GRID = 181  # of two states; less for sections
-COARSE = 25
+COARSE = 31
 TRAJECTORIES = 10
 
 
@@ -240,8 +240,18 @@ class _Stage:
     def _plane(
         self, i: int, j: int, low: np.ndarray, high: np.ndarray, count: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        xs, ys = np.linspace(low[0], high[0], count), np.linspace(low[1], high[1], count)
-        x = np.repeat(self.anchor[None], count * count, axis=0)
+        ends = self.loop.data.plant.domain
+        lines = []
+        for k, axis in enumerate((i, j)):
+            at = np.linspace(low[k], high[k], count)
+            if ends is not None and count > COARSE:  # sets may end at the domain: lines at both sides of its edge
+                edges = np.array([ends.lower[axis], ends.upper[axis]])
+                near = edges[(edges > low[k]) & (edges < high[k])]
+                tiny = 1e-6 * (high[k] - low[k])
+                at = np.unique(np.concatenate([at, near, near - tiny, near + tiny]))
+            lines.append(at)
+        xs, ys = lines
+        x = np.repeat(self.anchor[None], len(xs) * len(ys), axis=0)
         x[:, i], x[:, j] = (grid.ravel() for grid in np.meshgrid(xs, ys))
         return xs, ys, x
 
@@ -266,8 +276,17 @@ class _Stage:
         role, label, over, *_ = self.over[k]
         count = GRID if self.n == 2 else GRID // 2
         xs, ys, x = self._plane(i, j, *view, count)
+        height = over(x)
+        window = np.stack(view)
+        for _ in range(3):  # a set that lies between the points of the grid
+            if height.min() <= 0:
+                break
+            best = x[int(np.argmin(height))][[i, j]]
+            window = best + (window - window.mean(0)) / 12
+            xs, ys, x = self._plane(i, j, *window, count)
+            height = over(x)
         kind = "" if self.n == 2 else " (section)" if self.escape is None else " (section through the start)"
-        return Outline(role, label + kind, None, xs, ys, over(x).reshape(count, count))
+        return Outline(role, label + kind, None, xs, ys, height.reshape(len(ys), len(xs)))
 
     def _domain(self, i: int, j: int) -> Outline | None:
         plant = self.loop.data.plant
@@ -276,7 +295,7 @@ class _Stage:
         return Outline("domain", "domain", _corners(plant.domain.lower[[i, j]], plant.domain.upper[[i, j]]))
 
     def _field(self, i: int, j: int, view: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, ...] | None:
-        xs, ys, x = self._plane(i, j, *view, COARSE if self.loop.kind == "map" else 61)
+        xs, ys, x = self._plane(i, j, *view, COARSE)
         f = flow(self.loop, x)
         if self.loop.kind == "map":
             f = f - x

@@ -197,7 +197,9 @@ def volume(states: SetOfStates, loop: ClosedLoop, seed: int = 0) -> Volume | Non
     if isinstance(states, Polytope) and len(states.H) == n and None not in (*states.lower, *states.upper):
         H = np.array([[float(v) for v in row] for row in states.H])
         wide = [
-            float(u - l) for l, u in zip(states.lower, states.upper, strict=True) if u is not None and l is not None
+            float(top - end)
+            for end, top in zip(states.lower, states.upper, strict=True)
+            if top is not None and end is not None
         ]
         return Volume(math.prod(wide) / abs(float(np.linalg.det(H))))
     over, low, high = excess(states, loop)
