@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from holdfast.api import bound, load_property, verify
+    from holdfast.api import bound, load_problem, load_property, verify, verify_problem
     from holdfast.bounds.bounder import Bounds
     from holdfast.certificate.check import Check, check
     from holdfast.errors import (
@@ -54,8 +54,10 @@ __all__ = [
     "check",
     "load",
     "load_function",
+    "load_problem",
     "load_property",
     "verify",
+    "verify_problem",
 ]
 
 _HOME = {
@@ -66,7 +68,7 @@ _HOME = {
     "check": "holdfast.certificate.check",
     "load_function": "holdfast.load.function",
     "Property": "holdfast.spec.property",
-    **dict.fromkeys(("bound", "load_property", "verify"), "holdfast.api"),
+    **dict.fromkeys(("bound", "load_problem", "load_property", "verify", "verify_problem"), "holdfast.api"),
     **dict.fromkeys(("CertificateStatus", "Counterexample", "Reason", "Result", "Verdict"), "holdfast.verdict"),
     **dict.fromkeys((name for name in __all__ if name.endswith("Error")), "holdfast.errors"),
 }

@@ -6,6 +6,7 @@ Stands above the search and beside the command line; adds nothing but the choice
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
@@ -13,16 +14,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from holdfast.errors import InputError, MismatchError
+from holdfast.errors import InputError, MismatchError, UnsupportedError
 from holdfast.graph import Model
 from holdfast.load.onnx import load_model
 from holdfast.load.vnnlib import load_property as read_property
 from holdfast.spec.property import Property
-from holdfast.verdict import Result
+from holdfast.verdict import Reason, Result, Verdict
 
 if TYPE_CHECKING:
     from holdfast.bounds.bounder import Bounds
     from holdfast.search.verify import Progress
+    from holdfast.spec.temporal import Instance, Problem
 
 File = str | PathLike[str]
 
@@ -116,6 +118,93 @@ def verify(
         progress=progress,
         certificate=None if certificate is None else Path(certificate),
     )
+
+
+def load_problem(path: File) -> Problem:
+    """Reads a problem file (``holdfast-problem/1``): a closed loop and what is claimed of it.
+
+    Raises `holdfast.PropertyError` (`holdfast.ModelError` for a network) with the key that is at fault.
+    """
+    from holdfast.load.problem import load_problem as read_problem
+
+    return read_problem(Path(path))
+
+
+def verify_problem(
+    problem: Problem | File,
+    instance: str | None = None,
+    *,
+    timeout: float | None = None,
+    workers: int | None = None,
+    memory_mib: int | None = None,
+    seed: int = 0,
+    progress: Callable[[Progress], None] | None = None,
+    certificate: File | None = None,
+) -> dict[str, Result]:
+    """Proves or refutes what the instances of a problem claim of their closed loops: id -> result.
+
+    ``instance``: only this one. ``timeout`` in seconds, for all of them: each may use its share of what is left.
+    ``certificate``: file for what proves the answer; of several instances, a folder that gets one file each. A claim that
+    this version cannot decide is UNKNOWN (`Reason.UNSUPPORTED`); after an interrupt the instances that were not run are
+    UNKNOWN (`Reason.INTERRUPTED`). Raises `holdfast.InputError` where the file cannot be used.
+    """
+    from holdfast.invariance.decide import decide
+
+    start = time.monotonic()
+    loaded = problem if not isinstance(problem, str | PathLike) else load_problem(problem)
+    chosen = choose(loaded, instance)
+    targets = certificate_files(chosen, certificate)
+    results: dict[str, Result] = {}
+    for k, one in enumerate(chosen):
+        begin = time.monotonic()
+        share = None if timeout is None else max(0.0, timeout - (begin - start)) / (len(chosen) - k)
+        try:
+            result = decide(
+                loaded, one, timeout=share, workers=workers, memory_mib=memory_mib, seed=seed,
+                progress=progress, certificate=targets[one.id],
+            )  # fmt: skip
+        except UnsupportedError as error:
+            seconds = time.monotonic() - begin
+            result = Result(Verdict.UNKNOWN, Reason.UNSUPPORTED, f"not supported yet: {error}", seconds=seconds)
+        except KeyboardInterrupt:
+            result = Result(Verdict.UNKNOWN, Reason.INTERRUPTED)
+        results[one.id] = result
+        if result.reason is Reason.INTERRUPTED:
+            for other in chosen[k + 1 :]:
+                results[other.id] = Result(Verdict.UNKNOWN, Reason.INTERRUPTED, "not run")
+            break
+    return results
+
+
+def choose(problem: Problem, instance: str | None = None) -> tuple[Instance, ...]:
+    """The instances asked about: all that claim something, or the one of that id. Raises InputError."""
+    if instance is None:
+        claiming = tuple(one for one in problem.instances if one.properties)
+        if not claiming:
+            raise InputError(f"{problem.path}: nothing is claimed; accepted is a problem with a [[property]]")
+        return claiming
+    found = tuple(one for one in problem.instances if one.id == instance)
+    if not found:
+        ids = ", ".join(one.id for one in problem.instances if one.id) or "none, the file is one problem"
+        raise InputError(f"{problem.path}: has no instance '{instance}'; its instances: {ids}")
+    if not found[0].properties:
+        raise InputError(f"{problem.path}: instance {instance}: nothing is claimed; accepted is one with a property")
+    return found
+
+
+def certificate_files(instances: tuple[Instance, ...], target: File | None) -> dict[str, Path | None]:
+    """Where the certificate of each instance goes. Raises InputError for one file and several instances."""
+    if target is None:
+        return {one.id: None for one in instances}
+    path = Path(target)
+    if path.is_dir():
+        return {one.id: path / f"{(one.id or 'certificate').replace('/', '_')}.hfc" for one in instances}
+    if len(instances) > 1:
+        raise InputError(
+            f"{path}: is one file, but there are {len(instances)} instances; accepted is an existing folder, "
+            "or one instance (--instance ID)"
+        )
+    return {instances[0].id: path}
 
 
 def _model(network: Model | File) -> Model:

@@ -1,6 +1,6 @@
 """`holdfast verify`: one property of one network (or of several) is proved, refuted, or left open with the reason.
 
-Accepts NET PROP, and the VNN-LIB 2.0 standard's PROP --network NAME=FILE.
+Accepts NET PROP, the VNN-LIB 2.0 standard's PROP --network NAME=FILE, and PROBLEM.toml (problem.py).
 """
 
 from __future__ import annotations
@@ -30,12 +30,21 @@ Semantics = Annotated[
 ]
 Workers = Annotated[int | None, typer.Option("--workers", metavar="N", min=1, help="Processor cores to use.")]
 Memory = Annotated[int | None, typer.Option("--memory", metavar="MIB", min=1, help="Memory budget in MiB.")]
+OneInstance = Annotated[
+    str | None, typer.Option("--instance", metavar="ID", help="Only this instance of a problem file.")
+]
+Plot = Annotated[
+    Path | None, typer.Option("--plot", metavar="FILE", help="Draw a closed loop and its sets (.png, .pdf, .svg).")
+]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of the search.")]
 
 
 @verb
 def verify(
-    files: Annotated[list[Path], typer.Argument(metavar="NET PROP | PROP", help="network.onnx and property.vnnlib.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="NET PROP | PROP | PROBLEM", help="network.onnx property.vnnlib, or problem.toml."),
+    ],
     network: Annotated[
         list[str] | None,
         typer.Option("--network", metavar="NAME=FILE", help="The file of a network the property declares; repeatable."),
@@ -53,16 +62,24 @@ def verify(
         Path | None,
         typer.Option("--certificate", metavar="FILE", help="Write what proves the answer, for holdfast-check."),
     ] = None,
-    plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Not available in this version.")] = None,
+    instance: OneInstance = None,
+    plot: Plot = None,
     debug: Debug = False,
 ) -> int:
     """Does the property hold? First line: unsat (it holds), sat (a counterexample follows), unknown or timeout.
 
-    Exit status: 0 unsat, 1 sat, 2 bad input, 3 unknown or timeout, 4 internal error.
+    For a problem file: verified, falsified, unknown or timeout; a line for each instance follows.
+    Exit status: 0 unsat or verified, 1 sat or falsified, 2 bad input, 3 unknown or timeout, 4 internal error.
     """
     start = time.perf_counter()
-    if plot is not None:
-        raise InputError(f"--plot {plot}: not available in this version; leave the option out")
+    if any(file.suffix == ".toml" for file in files):
+        from holdfast.cli.problem import Asked, verify_file
+
+        asked = Asked(instance, timeout, workers, memory, seed, certificate, json_file, plot, quiet)
+        return verify_file(alone(files, network or (), semantics), asked, start)
+    if plot is not None or instance is not None:
+        option = f"--plot {plot}" if plot is not None else f"--instance {instance}"
+        raise InputError(f"{option}: is for problem files (problem.toml); leave the option out")
     paths, property_path = resolve(files, network or ())
     for target in (json_file, certificate):
         if target is not None:
@@ -94,16 +111,23 @@ def verify(
     return result.verdict.exit_status
 
 
+def alone(files: Sequence[Path], network: Sequence[str], semantics: str | None) -> Path:
+    """The problem file, which names its networks itself and speaks of real numbers. Raises InputError."""
+    if len(files) > 1 or network:
+        other = next((str(file) for file in files if file.suffix != ".toml"), "--network" if network else str(files[1]))
+        raise InputError(f"{files[0]} together with {other}: accepted is a problem file alone, it names its networks")
+    if semantics == "float32":
+        raise InputError(
+            f"{files[0]}: --semantics float32 is for networks alone; claims about closed loops are over the real numbers"
+        )
+    return require_file(files[0], "problem")
+
+
 def resolve(files: Sequence[Path], network: Sequence[str]) -> tuple[dict[str, Path] | Path, Path]:
     """The network file (or name -> file) and the property file that the arguments mean; all of them exist.
 
     Raises InputError.
     """
-    if any(file.suffix == ".toml" for file in files):
-        raise InputError(
-            f"{next(f for f in files if f.suffix == '.toml')}: problem files are not available in this version; "
-            "accepted is a network (.onnx) and a property (.vnnlib)"
-        )
     if len(files) > 2:
         raise InputError(f"{len(files)} files given; accepted are a network and a property: NET.onnx PROP.vnnlib")
     if len(files) == 2:

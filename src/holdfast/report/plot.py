@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.errors import InputError
-from holdfast.report.json import require_writable
 from holdfast.report.scene import Outline, Panel, Scene
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-FORMATS = (".png", ".pdf", ".svg")
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
 GREY, DARK = "#9A9A9A", "#333333"
 # role -> (line, fill, style, width)
@@ -32,13 +30,6 @@ STYLES: dict[str, tuple[str, str | None, str, float]] = {
     "domain": (DARK, None, "--", 1.0),
 }
 MOST_BARS = 24
-
-
-def require_picture(path: Path) -> None:
-    """Refuse a picture file that cannot be written, before any work. Raises InputError."""
-    if path.suffix.lower() not in FORMATS:
-        raise InputError(f"--plot {path}: found the ending '{path.suffix}'; accepted are {', '.join(FORMATS)}")
-    require_writable(path)
 
 
 def draw(scenes: Sequence[Scene], path: Path, title: str = "") -> None:
