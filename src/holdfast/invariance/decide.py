@@ -114,7 +114,7 @@ def _plans(run: _Run) -> tuple[list[Plan], _Answer | None]:
             _regular(run, states, where)
             begin = run.budget.seconds
             seconds = min(QUICK, 0.2 * run.budget.left)
-            found = falsify(run.loop, states, k, seed=run.seed, seconds=seconds)
+            found = falsify(run.loop, states, k, seed=run.seed, seconds=seconds, rounds=1)
             run.phases["falsify"] = run.phases.get("falsify", 0.0) + run.budget.seconds - begin
             if found is not None:
                 return plans, _Answer(Reason.WITNESS, f"{where}: {found.text} is violated", found)
@@ -174,7 +174,8 @@ def _open(run: _Run, k: int, prop: TemporalProperty, done: Proved) -> _Answer:
         begin = run.budget.seconds
         states = inequalities(prop.states, run.loop, where)
         starts = [point for _, point in done.points]
-        found = falsify(run.loop, states, k, seed=run.seed + 1, seconds=LONGER, starts=starts)
+        seconds = min(LONGER, max(run.budget.left, 0.0))
+        found = falsify(run.loop, states, k, seed=run.seed + 1, seconds=seconds, starts=starts)
         run.phases["falsify"] = run.phases.get("falsify", 0.0) + run.budget.seconds - begin
         if found is not None:
             return _Answer(Reason.WITNESS, f"{where}: {found.text} is violated", found)

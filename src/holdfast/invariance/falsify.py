@@ -28,16 +28,18 @@ ATTEMPTS = 6  # proofs tried per round
 
 
 def search(
-    loop: ClosedLoop, states: Inequalities, property_number: int, *, seed: int, seconds: float, starts: Sequence[np.ndarray] = ()
+    loop: ClosedLoop, states: Inequalities, property_number: int, *, seed: int, seconds: float, starts: Sequence[np.ndarray] = (),
+    rounds: int | None = None,
 ) -> Escape | None:  # fmt: skip
     """An escape from the set, proved; None if none was found in about so many seconds.
 
-    ``starts``: points (variables of the loop) near which to look first.
+    ``starts``: points (variables of the loop) near which to look first. ``rounds``: at most so many passes over the boundary,
+    even if there is time left.
     """
     deadline = time.monotonic() + seconds
     with quiet():
         hunt = _Hunt(loop, states, property_number, np.random.default_rng(seed), deadline)
-        for x, others, side in hunt.rounds(starts):
+        for x, others, side in hunt.rounds(starts, rounds):
             found = hunt.proved(x, others, side)
             if found is not None or hunt.over():
                 return found
@@ -65,19 +67,19 @@ class _Hunt:
         """Whether the time is up."""
         return time.monotonic() > self.deadline
 
-    def rounds(self, starts: Sequence[np.ndarray]) -> Iterator[Points]:
+    def rounds(self, starts: Sequence[np.ndarray], most: int | None) -> Iterator[Points]:
         """Ever more candidates."""
         if len(starts):
             yield self._from(np.array([np.asarray(s, np.float64) for s in starts]))
-        first = True
-        while first or not self.over():
+        done = 0
+        while done == 0 or (not self.over() and (most is None or done < most)):
             if self.faces is not None and self.faces.center is not None:
-                yield from self._on_faces(first)
+                yield from self._on_faces(done == 0)
             else:
                 yield from self._on_boundary()
-            if not first and not self.over():
+            if done and not self.over():
                 yield self._simulated()
-            first = False
+            done += 1
 
     def proved(self, x: np.ndarray, others: np.ndarray, side: np.ndarray) -> Escape | None:
         """The first of the best candidates whose escape can be proved; each side is tried before another point of the same."""
