@@ -68,7 +68,7 @@ def sample(data: LoopData, states: Box, order: int | None = None) -> SampledLoop
     best: tuple[float, int, Hold] | None = None
     failure = "none was tried"
     for p in ORDERS if order is None else [order]:
-        while len(flow.derivatives) < p:
+        while len(flow.derivatives) < p and flow.smooth(len(flow.derivatives) + 1):
             flow = flow_derivatives(data.plant, flow)
         if not flow.smooth(p):
             if order is not None:
