@@ -114,7 +114,7 @@ OTHERS = {
 }  # fmt: skip
 
 
-def decided(folder, text: str, seconds: float = 4.0):
+def decided(folder, text: str, seconds: float = 2.0):
     gain = np.float32(1 - 2.0**-23)  # just below 1
     constants = {"w0": [[1], [-1]], "b0": [0, 0], "w1": [[-gain, gain]], "b1": [0]}
     nodes = [
@@ -182,7 +182,7 @@ ENLARGED = [  # folder, instance, what grows, by how much (levels: the new level
     ("cartpole", "seed0", "set", "0.985"), ("2dquadrotor", "seed0-published-set", "set", "0.99"),
     ("segway", "one-percent", "set", "2"), ("segway", "one-percent", "set", "3"), ("segway", "one-percent", "parameters", "3"),
     ("segway", "nominal", "set", "3"), ("platoon4", "published", "disturbances", "5"), ("platoon4", "published", "disturbances", "3"),
-    ("platoon10", "published", "disturbances", "4"), ("leader_follower", "published", "disturbances", "60"),
+    ("platoon10", "published", "disturbances", "4"), ("leader_follower", "parallelotope", "disturbances", "60"),
     ("pendulum_map", "big-invariant", "set", "800"), ("pendulum_map", "small-invariant", "set", "2"),
     ("pendulum_map", "quadratic-invariant", "set", "110"), ("path_tracking_map", "big-invariant", "set", "50"),
     ("path_tracking_map", "small-invariant", "set", "30"), ("pvtol_map", "quadratic-invariant", "set", "8"),
