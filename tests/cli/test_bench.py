@@ -151,7 +151,8 @@ def test_bad_folders_and_expectations(engine: Any, run: Any, folder: Path, tmp_p
     ):
         (folder / "expected.csv").write_text(text)
         assert run("bench", folder).exit_code == 2
-    (folder / "instances.csv").unlink()
+    for name in ("instances.csv", "problem.toml"):
+        (folder / name).unlink()
     assert "problem.toml" in run("bench", folder).stderr
     assert "no such folder" in run("bench", folder / "absent").stderr
     assert not engine.calls

@@ -24,10 +24,17 @@ if TYPE_CHECKING:
 
 @verb
 def bench(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with instances.csv (onnx,vnnlib,timeout).")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder with instances.csv, a problem.toml, or */problem.toml.")
+    ],
     timeout: Annotated[
         float | None,
-        typer.Option("--timeout", metavar="S", callback=positive, help="Cut longer time limits to this many seconds."),
+        typer.Option(
+            "--timeout",
+            metavar="S",
+            callback=positive,
+            help="Cut longer time limits (problem files: 60) to this many seconds.",
+        ),
     ] = None,
     jobs: Annotated[int, typer.Option("--jobs", metavar="N", min=1, help="Instances that run at the same time.")] = 1,
     out: Annotated[
@@ -48,7 +55,7 @@ def bench(
     memory: Memory = None,
     debug: Debug = False,
 ) -> int:
-    """Verify every instance of a benchmark folder and compare with its expected.csv.
+    """Verify every instance of a benchmark folder and compare with its expected.csv (problem files: their `expected`).
 
     Exit status: 1 if a verdict contradicts the expected one, 2 or 4 if an instance ended in an error, 0 otherwise.
     """
@@ -60,12 +67,23 @@ def bench(
     from holdfast.cli.instances import read_expected, read_instances
     from holdfast.cli.journal import Journal
     from holdfast.cli.own_process import OwnProcess
+    from holdfast.cli.problem_folder import problem_files, read_problems
     from holdfast.cli.schedule import run_all
     from holdfast.cli.worker_process import WorkerProcess
-    from holdfast.report.bench import contradictions, summary
+    from holdfast.report.bench import PROBLEMS, QUERIES, contradictions, problem_summary, summary
 
-    instances = read_instances(folder, timeout, containing)
-    expected = read_expected(folder)
+    files = [] if (folder / "instances.csv").is_file() else problem_files(folder)
+    instances: Sequence[Instance]
+    if files:
+        instances, expected, silent = read_problems(files, timeout, containing)
+        if semantics == "float32":
+            raise InputError(
+                "--semantics float32 is for networks alone; claims about closed loops are over the real numbers"
+            )
+        if silent:
+            complain(f"{silent} instances claim nothing and are left out")
+    else:
+        instances, expected = read_instances(folder, timeout, containing), read_expected(folder)
     if workers is None and jobs > 1:
         workers = max(1, (os.cpu_count() or 1) // jobs)
     if certificates is not None:
@@ -76,7 +94,7 @@ def bench(
     options = Options(semantics, workers, memory, certificates)
     chosen: Callable[[Options], Executor] = OwnProcess if each_process else WorkerProcess if jobs > 1 else InProcess
 
-    journal = Journal(out, resume=resume) if out is not None else None
+    journal = Journal(out, resume=resume, names=PROBLEMS if files else QUERIES) if out is not None else None
     with journal or nullcontext(), termination_as_interrupt():
         rows = list(journal.rows) if journal else []
         todo = remaining(instances, rows)
@@ -94,10 +112,10 @@ def bench(
                     if journal:
                         journal.append(row)
                     rows.append(row)
-                    complain(f"[{number}/{len(todo)}] {row.verdict:8}{row.seconds:9.3f} s  {row.onnx}  {row.vnnlib}")
+                    complain(f"[{number}/{len(todo)}] {row.verdict:9}{row.seconds:9.3f} s  {'  '.join(row.key)}")
         except KeyboardInterrupt:
             interrupted = True
-    emit(summary(rows, expected))
+    emit((problem_summary if files else summary)(rows, expected))
     if interrupted:
         complain(f"interrupted: {len(instances) - len(rows)} of {len(instances)} instances were not run")
     return exit_status(rows, bool(contradictions(rows, expected)), interrupted)

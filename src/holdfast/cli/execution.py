@@ -36,7 +36,7 @@ class Options:
             return None
         names = [PurePosixPath(name).as_posix() for name in instance.key]
         short = [re.sub(r"^(onnx|vnnlib)/|\.(onnx|vnnlib)(\.gz)?$", "", name).replace("/", "_") for name in names]
-        return self.certificates / ("--".join(short) + ".hfc")
+        return self.certificates / ("--".join(name for name in short if name and name != ".") + ".hfc")
 
 
 class Executor(Protocol):
@@ -55,7 +55,7 @@ def make_row(
     """A row; an answer that came too late to be of use counts as a timeout, in all ways of running alike."""
     if verdict in SOLVED and seconds > instance.timeout + GRACE:
         verdict, reason = "timeout", f"answered {verdict} after the time limit"
-    return Row(instance.onnx, instance.vnnlib, verdict, seconds, cpu, peak, " ".join(reason.split()))
+    return Row(instance.key, verdict, seconds, cpu, peak, " ".join(reason.split()))
 
 
 class Meter:

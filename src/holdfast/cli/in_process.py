@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.cli.execution import Meter, Options, make_row
-from holdfast.cli.instances import Instance
+from holdfast.cli.instances import Instance, NetworkInstance, ProblemInstance
 from holdfast.errors import InputError
 from holdfast.report.bench import SOLVED, Row
 
@@ -21,6 +21,7 @@ class InProcess:
     def __init__(self, options: Options):
         self._options = options
         self._models: OrderedDict[Path, Any] = OrderedDict()
+        self._last: tuple[Path, Any] | None = None
 
     def run(self, instance: Instance) -> Row | None:
         """The row of the instance, or None when the search was interrupted."""
@@ -40,6 +41,38 @@ class InProcess:
         """Nothing outlives a call."""
 
     def _verify(self, instance: Instance) -> tuple[str, str] | None:
+        return self._query(instance) if isinstance(instance, NetworkInstance) else self._claim(instance)
+
+    def _claim(self, instance: ProblemInstance) -> tuple[str, str] | None:
+        start = time.perf_counter()
+        from holdfast.api import verify_problem
+        from holdfast.report.loop import reason_text
+        from holdfast.verdict import Reason
+
+        problem = self._problem(instance.file)
+        result = verify_problem(
+            problem,
+            instance.instance,
+            timeout=max(0.0, instance.timeout - (time.perf_counter() - start)),
+            workers=self._options.workers,
+            memory_mib=self._options.memory_mib,
+            certificate=self._options.certificate(instance),
+        )[instance.instance]
+        if result.reason is Reason.INTERRUPTED:
+            return None
+        missing = result.certificate.missing if result.certificate and result.verdict.value in SOLVED else ""
+        why = [reason_text(result, problem, instance.instance), missing and f"no certificate: {missing}"]
+        return result.verdict.value, ". ".join(part for part in why if part)
+
+    def _problem(self, path: Path) -> Any:
+        """The problem file; only the last one is kept, since instances of one file follow each other."""
+        from holdfast.load.problem import load_problem
+
+        if self._last is None or self._last[0] != path:
+            self._last = (path, load_problem(path))
+        return self._last[1]
+
+    def _query(self, instance: NetworkInstance) -> tuple[str, str] | None:
         start = time.perf_counter()
         from holdfast.load.vnnlib import load_property
         from holdfast.search.verify import verify

@@ -1,6 +1,7 @@
-"""The two lists of a benchmark folder: instances.csv (what to run) and expected.csv (what is known).
+"""What a benchmark folder of networks asks: instances.csv (what to run) and expected.csv (what is known).
 
-Form of the VNN-COMP benchmarks: `onnx,vnnlib,timeout` without a header, paths relative to the folder.
+Form of the VNN-COMP benchmarks: `onnx,vnnlib,timeout` without a header, paths relative to the folder. Folders of problem
+files: problem_folder.py.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ EXPECTED = ("sat", "unsat", "unknown", "timeout")
 
 
 @dataclass(frozen=True)
-class Instance:
+class NetworkInstance:
     """One line of instances.csv: the names as written, the files they mean, the time limit in seconds."""
 
     onnx: str
@@ -31,20 +32,44 @@ class Instance:
         """What results and expectations are filed under."""
         return (self.onnx, self.vnnlib)
 
+    @property
+    def words(self) -> list[str]:
+        """The arguments of `holdfast verify`."""
+        return [str(self.network), str(self.prop)]
 
-def read_instances(folder: Path, cap: float | None = None, containing: str = "") -> list[Instance]:
+
+@dataclass(frozen=True)
+class ProblemInstance:
+    """One instance of a problem file: the folder's name, the id ("": the file is one problem), the file."""
+
+    problem: str
+    instance: str
+    file: Path
+    timeout: float
+
+    @property
+    def key(self) -> Key:
+        """What results and expectations are filed under."""
+        return (self.problem, self.instance)
+
+    @property
+    def words(self) -> list[str]:
+        """The arguments of `holdfast verify`."""
+        return [str(self.file), *(["--instance", self.instance] if self.instance else [])]
+
+
+Instance = NetworkInstance | ProblemInstance
+
+
+def read_instances(folder: Path, cap: float | None = None, containing: str = "") -> list[NetworkInstance]:
     """The instances of a folder whose line contains a text, their time limits cut to ``cap``. Raises InputError."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; accepted is a folder with instances.csv")
     path = folder / "instances.csv"
     if not path.is_file():
-        if any(folder.glob("*/problem.toml")) or (folder / "problem.toml").exists():
-            raise InputError(
-                f"{folder}: a folder of problem.toml files is not available in this version; "
-                "accepted is a folder with instances.csv"
-            )
         raise InputError(
-            f"{folder}: has no instances.csv; accepted is a folder with instances.csv (onnx,vnnlib,timeout)"
+            f"{folder}: has neither instances.csv nor problem.toml; accepted is a folder with instances.csv (onnx,vnnlib,timeout), "
+            "with a problem.toml, or with folders that have one"
         )
     found = []
     for number, cells in _lines(path):
@@ -55,7 +80,7 @@ def read_instances(folder: Path, cap: float | None = None, containing: str = "")
         if containing and containing not in onnx and containing not in vnnlib:
             continue
         files = [_file(folder, name, path, number) for name in (onnx, vnnlib)]
-        found.append(Instance(onnx, vnnlib, files[0], files[1], limit if cap is None else min(limit, cap)))
+        found.append(NetworkInstance(onnx, vnnlib, files[0], files[1], limit if cap is None else min(limit, cap)))
     if not found:
         raise InputError(f"{path}: no instance" + (f" contains '{containing}'" if containing else " is listed"))
     return found

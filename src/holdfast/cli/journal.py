@@ -9,23 +9,27 @@ import csv
 import fcntl
 import io
 import os
-from dataclasses import astuple, fields
+from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
 from holdfast.errors import InputError
-from holdfast.report.bench import VERDICTS, Row
+from holdfast.report.bench import QUERIES, VERDICTS, Key, Row
 from holdfast.report.json import require_writable
 
-HEADER = tuple(field.name for field in fields(Row))
+FIGURES = tuple(field.name for field in fields(Row))[1:]  # behind the two columns of the key
 
 
 class Journal:
     """An open result file: ``rows`` is what it already held, `append` adds one row and waits for the disk."""
 
-    def __init__(self, path: Path, *, resume: bool):
-        """Open or create ``path``. Raises InputError if it exists and is not to be resumed, or is no such file."""
+    def __init__(self, path: Path, *, resume: bool, names: Key = QUERIES):
+        """Open or create ``path``; ``names``: its first two columns.
+
+        Raises InputError if it exists and is not to be resumed, or is no such file.
+        """
+        self._header = (*names, *FIGURES)
         require_writable(path)
         if path.exists() and path.stat().st_size and not resume:
             raise InputError(f"{path}: exists already; accepted is a new file, or --resume to go on where it stops")
@@ -57,14 +61,16 @@ class Journal:
         content = self._stream.read()
         whole = content[: content.rfind(b"\n") + 1]
         lines = list(csv.reader(io.StringIO(whole.decode("utf-8", errors="replace"))))
-        if lines and tuple(lines[0]) != HEADER:
-            raise InputError(f"{path}: the first line is not the header {','.join(HEADER)}; this is no result file")
-        if not lines and content and not ",".join(HEADER).encode().startswith(content):
+        if lines and tuple(lines[0]) != self._header:
+            raise InputError(
+                f"{path}: the first line is not the header {','.join(self._header)}; this is no result file"
+            )
+        if not lines and content and not ",".join(self._header).encode().startswith(content):
             raise InputError(f"{path}: is not a result file of `holdfast bench`")
-        rows = [_row(cells, path, number) for number, cells in enumerate(lines[1:], start=2)]
+        rows = [_row(cells, path, number, self._header) for number, cells in enumerate(lines[1:], start=2)]
         self._stream.truncate(len(whole))  # only once everything before the cut is known to be ours
         if not lines:
-            self._write(HEADER)
+            self._write(self._header)
         return rows
 
     def _write(self, cells: tuple[str, ...]) -> None:
@@ -81,16 +87,16 @@ def _cells(row: Row) -> tuple[str, ...]:
             return ""
         return f"{value:.6f}" if isinstance(value, float) else " ".join(str(value).split())
 
-    return tuple(cell(value) for value in astuple(row))
+    return (*map(cell, row.key), *(cell(getattr(row, name)) for name in FIGURES))
 
 
-def _row(cells: list[str], path: Path, number: int) -> Row:
+def _row(cells: list[str], path: Path, number: int, header: tuple[str, ...]) -> Row:
     try:
-        onnx, vnnlib, verdict, seconds, cpu, peak, reason = cells
+        first, second, verdict, seconds, cpu, peak, reason = cells
         if verdict not in VERDICTS:
             raise ValueError
         return Row(
-            onnx, vnnlib, verdict, float(seconds), float(cpu) if cpu else None, float(peak) if peak else None, reason
+            (first, second), verdict, float(seconds), float(cpu) if cpu else None, float(peak) if peak else None, reason
         )
     except ValueError:
-        raise InputError(f"{path}, line {number}: is not a row {','.join(HEADER)}") from None
+        raise InputError(f"{path}, line {number}: is not a row {','.join(header)}") from None

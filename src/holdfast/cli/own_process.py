@@ -13,10 +13,12 @@ import time
 from pathlib import Path
 
 from holdfast.cli.execution import GRACE, KILLED, Options, make_row
-from holdfast.cli.instances import Instance
+from holdfast.cli.instances import Instance, NetworkInstance
 from holdfast.report.bench import Row
 
-ANSWERS = frozenset({(0, "unsat"), (1, "sat"), (3, "unknown"), (3, "timeout")})  # exit status and first line
+ANSWERS = frozenset(
+    {(0, "unsat"), (0, "verified"), (1, "sat"), (1, "falsified"), (3, "unknown"), (3, "timeout")}
+)  # exit status and first line
 
 
 class OwnProcess:
@@ -77,10 +79,10 @@ class OwnProcess:
 
 def command(instance: Instance, answer: Path, options: Options) -> list[str]:
     """The command line of one instance."""
-    words = [sys.executable, "-m", "holdfast", "verify", str(instance.network), str(instance.prop), "--quiet"]
+    words = [sys.executable, "-m", "holdfast", "verify", *instance.words, "--quiet"]
     words += ["--timeout", str(instance.timeout), "--json", str(answer)]
     for option, value in (
-        ("--semantics", options.semantics),
+        ("--semantics", options.semantics if isinstance(instance, NetworkInstance) else None),
         ("--workers", options.workers),
         ("--memory", options.memory_mib),
         ("--certificate", options.certificate(instance)),
@@ -102,13 +104,14 @@ def read_answer(returncode: int, out: Path, err: Path, answer: Path) -> tuple[st
 
 
 def _reason(answer: Path) -> str:
-    """The sentence of the result, from its JSON file."""
+    """The sentence of the result, from its JSON file (of a problem file: of the one instance asked about)."""
     from holdfast.verdict import Reason
 
     try:
         content = json.loads(answer.read_text("utf-8"))
+        content = content["instances"][0] if "instances" in content else content
         sentence = Reason[content["reason"].upper()].value
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, IndexError):
         return ""
     return f"{sentence}. {content['detail']}" if content.get("detail") else sentence
 

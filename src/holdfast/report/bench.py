@@ -8,37 +8,37 @@ from dataclasses import dataclass
 
 from holdfast.report.table import table
 
-SOLVED = ("sat", "unsat")
+OPPOSITES = ({"sat", "unsat"}, {"falsified", "verified"})  # words of VNN-LIB queries, and of problem files
+SOLVED = ("sat", "unsat", "falsified", "verified")
 VERDICTS = (*SOLVED, "unknown", "timeout", "error")
 
-Key = tuple[str, str]
+Key = tuple[str, str]  # network and property, or problem and instance: the first two columns of the result file
+QUERIES = ("onnx", "vnnlib")
+PROBLEMS = ("problem", "instance")
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one instance came to. ``cpu_seconds`` and ``peak_mib`` are None where they could not be measured."""
+    """What the instance ``key`` came to. ``cpu_seconds``, ``peak_mib``: None where they could not be measured."""
 
-    onnx: str
-    vnnlib: str
+    key: Key
     verdict: str
     seconds: float
     cpu_seconds: float | None
     peak_mib: float | None
     reason: str
 
-    @property
-    def key(self) -> Key:
-        """The instance the row belongs to."""
-        return (self.onnx, self.vnnlib)
-
 
 def contradictions(rows: Sequence[Row], expected: Mapping[Key, str]) -> list[Row]:
-    """The rows that say sat where unsat is expected, or unsat where sat is. `unknown` contradicts nothing."""
-    return [row for row in rows if {row.verdict, expected.get(row.key, "")} == set(SOLVED)]
+    """The rows that say the opposite of what is expected. `unknown` contradicts nothing, `open` is contradicted by none."""
+    return [row for row in rows if {row.verdict, expected.get(row.key, "")} in OPPOSITES]
 
 
-def summary(rows: Sequence[Row], expected: Mapping[Key, str]) -> str:
-    """The final table, and below it every contradiction and every error with its reason."""
+def summary(rows: Sequence[Row], expected: Mapping[Key, str], words: tuple[str, str] = ("sat", "unsat")) -> str:
+    """The final table, and below it every contradiction and every error with its reason.
+
+    ``words``: how a refutation and a proof are called.
+    """
     count = {verdict: sum(row.verdict == verdict for row in rows) for verdict in VERDICTS}
     seconds = [row.seconds for row in rows]
     cpu = [row.cpu_seconds for row in rows if row.cpu_seconds is not None]
@@ -49,9 +49,8 @@ def summary(rows: Sequence[Row], expected: Mapping[Key, str]) -> str:
         table(
             ("instances", str(len(rows))),
             [
-                ("solved", str(count["sat"] + count["unsat"])),
-                ("  sat", str(count["sat"])),
-                ("  unsat", str(count["unsat"])),
+                ("solved", str(sum(count[word] for word in SOLVED))),
+                *((f"  {word}", str(count[word])) for word in words),
                 ("unknown", str(count["unknown"])),
                 ("timeout", str(count["timeout"])),
                 ("error", str(count["error"])),
@@ -63,6 +62,22 @@ def summary(rows: Sequence[Row], expected: Mapping[Key, str]) -> str:
             ],
         )
     ]
-    lines += [f"WRONG: {r.onnx} {r.vnnlib}: {r.verdict}, expected {expected[r.key]}" for r in wrong]
-    lines += [f"error: {r.onnx} {r.vnnlib}: {r.reason}" for r in rows if r.verdict == "error"]
+    lines += [f"WRONG: {' '.join(r.key).strip()}: {r.verdict}, expected {expected[r.key]}" for r in wrong]
+    lines += [f"error: {' '.join(r.key).strip()}: {r.reason}" for r in rows if r.verdict == "error"]
     return "\n".join(lines)
+
+
+def problem_summary(rows: Sequence[Row], expected: Mapping[Key, str]) -> str:
+    """What came of each problem beside what is expected of it, then the table over all."""
+    kinds = ("verified", "falsified", "unknown", "timeout", "error")
+    wrong = {row.key for row in contradictions(rows, expected)}
+    lines = []
+    for name in dict.fromkeys(row.key[0] for row in rows):
+        own = [row for row in rows if row.key[0] == name]
+        got = [str(sum(row.verdict == kind for row in own)) for kind in kinds]
+        known = [expected.get(row.key, "none") for row in own]
+        told = [str(sum(word == kind for word in known)) for kind in ("verified", "falsified", "open")]
+        bad = str(sum(row.key in wrong for row in own))
+        lines.append((name, *got, " / ".join(told), bad, f"{sum(row.seconds for row in own):.2f}"))
+    head = ("problem", *kinds, "expected v / f / open", "wrong", "seconds")
+    return table(head, lines) + "\n\n" + summary(rows, expected, ("falsified", "verified"))

@@ -70,6 +70,13 @@ def explanation(problem: Problem, instance: Instance, result: Result) -> list[st
     return lines
 
 
+def reason_text(result: Result, problem: Problem, instance: str) -> str:
+    """Why, in one line: reason and detail without the places that the reader knows."""
+    one = next(i for i in problem.instances if i.id == instance)
+    parts = [WORDS.get(result.reason, result.reason.value), without_place(result.detail, problem, one)]
+    return ". ".join(part for part in parts if part)
+
+
 def without_place(text: str, problem: Problem, instance: Instance) -> str:
     """A message without the file and the instance, which the reader knows."""
     text = text.replace(f"{problem.path}: instance {instance.id}: ", "") if instance.id else text

@@ -40,7 +40,7 @@ def draw(scenes: Sequence[Scene], path: Path, title: str = "") -> None:
     panels = [(scene, panel) for scene in scenes for panel in scene.panels]
     if not panels:
         raise InputError(f"--plot {path}: there is nothing to draw: no instance has a set with a bounded hull")
-    bars = len(scenes) == 1 and bool(scenes[0].conditions)
+    bars = len(scenes) == 1 and bool(scenes[0].conditions or scenes[0].faces)
     columns, rows = _layout(len(panels), bars)
     width, height = (6.4, 5.4) if len(panels) == 1 else (4.4, 3.9)
     figure = Figure(figsize=(width * columns + (5.6 if bars else 0.4), height * rows + 1.0), layout="constrained")
@@ -187,9 +187,12 @@ def _side(side: Any, scene: Scene) -> None:
     if not scene.faces:
         _bars(side.subplots(1, 1), scene)
         return
-    count = min(len(scene.conditions), MOST_BARS)
-    upper, lower = side.subplots(2, 1, height_ratios=[max(count, 2), max(4, min(len(scene.faces), MOST_BARS))])
-    _bars(upper, scene)
+    if scene.conditions:
+        count = min(len(scene.conditions), MOST_BARS)
+        upper, lower = side.subplots(2, 1, height_ratios=[max(count, 2), max(4, min(len(scene.faces), MOST_BARS))])
+        _bars(upper, scene)
+    else:
+        lower = side.subplots(1, 1)
     faces = sorted(scene.faces, key=lambda face: face[1])[:MOST_BARS][::-1]
     places = np.arange(len(faces))
     lower.barh(places, [f for _, f in faces], height=0.7, color=[GREEN if f > 0 else RED for _, f in faces])

@@ -204,7 +204,8 @@ class _Stage:
             path = simulate(self.loop, start, 1, others, steps=1)[:, 0]
             return path, path[-1:]
         path = simulate(self.loop, start, self.escape.time, others, steps=60)[:, 0]
-        return path, simulate(self.loop, path[-1:], 5 * self.escape.time, others, steps=150)[:, 0]
+        longer = max(5 * self.escape.time, 0.25 * pace(self.loop, path[-1]))
+        return path, simulate(self.loop, path[-1:], longer, others, steps=150)[:, 0]
 
     def panel(self, i: int, j: int) -> Panel:
         """The states i and j."""
