@@ -112,9 +112,7 @@ def between_hull(sampled: SampledLoop, states: Box | None = None, pieces: int = 
     rows = np.eye(len(loop.states))
     below, above = bounds_of_rows(flat_problem(loop.dynamics, FLOAT64), low, high, rows, "backward")
     enclosure = sampled.hold.states
-    return Box.of(
-        np.maximum(below.min(0), enclosure.lower).tolist(), np.minimum(above.max(0), enclosure.upper).tolist()
-    )
+    return Box.of(np.fmax(below.min(0), enclosure.lower).tolist(), np.fmin(above.max(0), enclosure.upper).tolist())
 
 
 def _accepted(data: LoopData) -> Fraction:
