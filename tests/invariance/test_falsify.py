@@ -70,7 +70,7 @@ LEFT = {
     "a corner of a box": plant("-x + 0.6*y^2 + 0.55*x^3", "-y") + kept(SQUARE),
     "a box, disturbed": plant("-x + w", "-y", "disturbances = { w = [-1.01, 1.01] }") + kept(SQUARE),
     "a box, for some parameters": plant("-k*x + 1", "-y", "parameters = { k = [0.99, 2] }") + kept(SQUARE),
-    "a narrow part of a face": plant("0.01 - (y - 0.3)^2", "-y") + kept(SQUARE),
+    "a narrow part of a face": plant("1.01 - x - (y - 0.3)^2", "-y") + kept(SQUARE),
     "a hexagon": plant("y", "-x") + kept(HEXAGON),
     "a disc": plant("0.001*x - y", "x + 0.001*y") + kept(DISC),
     "a disc, one way only": plant("-x + 1.1*x*y^2*x^2", "-y + 4*y*x^2") + kept(DISC),
@@ -126,7 +126,7 @@ def test_the_same_seed_finds_the_same(tmp_path):
 
 
 def test_hints_are_looked_at_first(tmp_path):
-    text = plant("0.0001 - (y - 0.3)^2", "-y") + kept(SQUARE)
+    text = plant("1.0001 - x - (y - 0.3)^2", "-y") + kept(SQUARE)
     found = found_in(tmp_path, text, starts=[np.array([0.99, 0.301])])
     assert found is not None and abs(found.state[1] - 0.3) < 0.011
 

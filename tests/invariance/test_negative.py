@@ -76,7 +76,7 @@ THIN = {
     "rotation that drifts by 1e-12": two("0.000000000001*x - y", "x + 0.000000000001*y") + kept(DISC),
     "rotation that drifts by 1e-20": two("0.00000000000000000001*x - y", "x + 0.00000000000000000001*y") + kept(DISC),
     "level set of a rotation that drifts": two("0.00000015*x - y", "x + 0.00000015*y", DOMAIN) + CIRCLE + kept(level("1")),
-    "outwards on a thousandth of an edge": two("0.000001 - (y - 0.3)^2", "-y") + kept(SQUARE),
+    "outwards on a thousandth of an edge": two("1.000001 - x - (y - 0.3)^2", "-y") + kept(SQUARE),
     "outwards at a corner only": two("x^3*y^2 - x + 0.0000001", "y^3*x^2 - y") + kept(SQUARE),
     "a hexagon, 1e-7 outwards": two("-x", "0.0000001 - y - x*(1 + y)*0 + 1") + kept(HEXAGON),
     "a face of the domain": two("0.5 + 0.00000015 - x", "-y", "domain = { x = [-2, 0.5], y = [-2, 2] }") + CIRCLE + kept(level("4")),

@@ -11,6 +11,7 @@ from holdfast.cli.bench import bench
 from holdfast.cli.bound import bound
 from holdfast.cli.check import check
 from holdfast.cli.contract import emit
+from holdfast.cli.invariant import invariant
 from holdfast.cli.ops import ops, supports
 from holdfast.cli.verify import verify
 
@@ -19,7 +20,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,  # plain help: rich alone would take longer than all the rest of the start
     pretty_exceptions_enable=False,
-    help="Prove what a neural network can and cannot do, or show a real counterexample.",
+    help="Prove what a neural network, or a system it controls, can and cannot do, or show a real counterexample.",
     epilog="Exit status: 0 proved, 1 refuted, 2 bad input or usage, 3 unknown or timeout, 4 internal error.",
 )
 
@@ -50,7 +51,8 @@ def holdfast(
     """Options of the program itself (VNN-LIB 2.0 standard, "Global Options")."""
 
 
-app.command("verify", short_help="Prove or refute a property of a network.")(verify)
+app.command("verify", short_help="Prove or refute a property of a network, or of a closed loop.")(verify)
+app.command("invariant", short_help="Certify, or find, a set that a closed loop never leaves.")(invariant)
 app.command(
     "bound",
     short_help="Certified bounds of a network's outputs on a region.",

@@ -109,8 +109,14 @@ def _reason(answer: Path) -> str:
 
     try:
         content = json.loads(answer.read_text("utf-8"))
-        content = content["instances"][0] if "instances" in content else content
-        sentence = Reason[content["reason"].upper()].value
+        if "instances" in content:
+            from holdfast.report.loop import WORDS
+
+            content = content["instances"][0]
+            reason = Reason[content["reason"].upper()]
+            sentence = WORDS.get(reason, reason.value)
+        else:
+            sentence = Reason[content["reason"].upper()].value
     except (OSError, ValueError, KeyError, IndexError):
         return ""
     return f"{sentence}. {content['detail']}" if content.get("detail") else sentence

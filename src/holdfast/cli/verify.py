@@ -114,8 +114,9 @@ def verify(
 def alone(files: Sequence[Path], network: Sequence[str], semantics: str | None) -> Path:
     """The problem file, which names its networks itself and speaks of real numbers. Raises InputError."""
     if len(files) > 1 or network:
-        other = next((str(file) for file in files if file.suffix != ".toml"), "--network" if network else str(files[1]))
-        raise InputError(f"{files[0]} together with {other}: accepted is a problem file alone, it names its networks")
+        problem = next(file for file in files if file.suffix == ".toml")
+        other = next((str(file) for file in files if file is not problem), "--network")
+        raise InputError(f"{problem} together with {other}: accepted is a problem file alone, it names its networks")
     if semantics == "float32":
         raise InputError(
             f"{files[0]}: --semantics float32 is for networks alone; claims about closed loops are over the real numbers"

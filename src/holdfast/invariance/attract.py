@@ -164,7 +164,11 @@ def to_equilibrium(
         "stages": stages,
         "end": {"center": [float(c).hex() for c in center], "P": [[float(v).hex() for v in row] for row in end.P], "level": str(end.level)},
     }  # fmt: skip
-    notes = {"equilibrium": center.tolist(), "contraction": {"half_widths": _half_widths(end), "rate": end.rate}}
+    shape = {"P": [[float(v) for v in row] for row in end.P], "level": float(end.level)}
+    notes = {
+        "equilibrium": center.tolist(),
+        "contraction": {"half_widths": _half_widths(end), "rate": end.rate, **shape},
+    }
     return Plan(tuple(conditions), proof, notes)
 
 

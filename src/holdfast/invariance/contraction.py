@@ -22,6 +22,8 @@ from holdfast.spec.temporal import Ellipsoid
 from holdfast.transforms import derivative
 
 LARGEST = 20000  # pieces looked at before the proof is given up
+SMALLEST = 2.0**-9  # widths of pieces, in half-widths of the ellipsoid: what does not contract there hardly ever does
+PATTERNS = 512  # extreme matrices of an interval matrix that are worth looking at one by one
 BATCH = 128
 
 
@@ -66,8 +68,9 @@ def contraction(
     if norm is None:
         return None
     hull = ellipsoid_hull(Ellipsoid(tuple(Fraction(float(c)) for c in center), tuple(map(tuple, P)), level))
-    residual = _residual(loop, center, P)
-    worst = -np.inf if loop.kind == "ode" else 0.0  # of the decay over all pieces
+    least = _least_rate(loop, center, P, level)
+    worst = -np.inf if loop.kind == "ode" else 0.0  # of the growth over all pieces
+    allowed = -least if loop.kind == "ode" else float(np.nextafter(1 - least, -np.inf))
     low, high = hull.lower[None], hull.upper[None]
     done = 0
     shape = (hull.upper - hull.lower) / 2
@@ -78,28 +81,23 @@ def contraction(
         near = norm.distance(part, top, center) <= radius
         part, top = part[near], top[near]
         done += len(part)
-        if done > largest:
+        if done + len(low) > largest:
             return None
         if not len(part):
             continue
         below, above = jacobians.on(part, top)
         growth = norm.growth(loop.kind, below, above)
-        allowed = 0.0 if loop.kind == "ode" else 1.0
         bad = ~(growth < allowed)
         worst = max(worst, float(growth[~bad].max(initial=worst)))
         middle = 0.5 * part[bad] + 0.5 * top[bad]
         axis = np.argmax((top[bad] - part[bad]) / shape, axis=1)
         index = np.arange(len(axis))
-        if bad.any() and ((top[bad] - part[bad])[index, axis] < 1e-9 * shape[axis]).any():
+        if bad.any() and ((top[bad] - part[bad])[index, axis] < SMALLEST * shape[axis]).any():
             return None
         left, right = top[bad].copy(), part[bad].copy()
         left[index, axis] = right[index, axis] = middle[index, axis]
         low, high = np.concatenate([part[bad], right, low]), np.concatenate([left, top[bad], high])
-    rate = -worst if loop.kind == "ode" else worst
-    reach = rate if loop.kind == "ode" else 1 - rate
-    if not reach > 0 or not residual <= Fraction(reach) ** 2 * level:
-        return None
-    return Contraction(center, tuple(map(tuple, P)), level, float(rate), done)
+    return Contraction(center, tuple(map(tuple, P)), level, abs(float(worst)), done)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +126,10 @@ class _Norm:
         low, high = _discs(g * x, n)
         if not (low > 0.5 and high < 2.0):
             return None
-        middle, off = zip(*(_apart(m) for m in (x.inv(), g)), strict=True)
+        try:
+            middle, off = zip(*(_apart(m) for m in (x.inv(), g)), strict=True)
+        except ZeroDivisionError:
+            return None
         unit = min(low, float(np.nextafter(1 / high, 0.0)))
         return _Norm(X, middle[0], off[0], middle[1], off[1], float(unit))
 
@@ -149,23 +150,54 @@ class _Norm:
         the norm of J for maps. NaN or infinity where nothing is known."""
         n = low.shape[1]
         middle, spread = 0.5 * low + 0.5 * high, (0.5 * high - 0.5 * low) * (1 + 1e-12) + 1e-300
+        spread = spread + 1e-15 * abs(middle)  # of the middle, and of what is added to it
         left, left_off = (self.G, self.G_off) if kind == "ode" else (self.turned, self.turned_off)
-        S = left @ middle @ self.X
-        size = abs(left) @ abs(middle) @ abs(self.X)
-        off = abs(left) @ spread @ abs(self.X) + left_off @ (abs(middle) + spread) @ abs(self.X)
-        off = (off + gamma(2 * n + 4, FLOAT64) * size) * (1 + 1e-12) + 1e-290
+        whole = abs(middle) + 2 * spread
+        off = left_off @ whole @ abs(self.X) + gamma(2 * n + 8, FLOAT64) * (abs(left) @ whole @ abs(self.X))
+        signs = _patterns((low < high).any(0))
+        if signs is None:
+            off = off + abs(left) @ spread @ abs(self.X) * (1 + gamma(2 * n + 8, FLOAT64))
+            signs = np.zeros((1, n, n))
+        off = off * (1 + 1e-12) + 1e-290
+        # y' J x is largest, for given signs of y and x, where J is as large (or small) as it may be entry by entry
+        J = middle[:, None] + signs * spread[:, None]
+        S = (left @ J @ self.X).reshape(-1, n, n)
         if kind == "ode":
-            S, off = (
-                0.5 * (S + S.transpose(0, 2, 1)),
-                0.5 * (off + off.transpose(0, 2, 1)) * (1 + 1e-15) + abs(S) * 1e-15,
-            )
-            largest = _largest_eigenvalue(S) + np.sqrt((off * off).sum((1, 2))) * (1 + 1e-12)
+            S = 0.5 * (S + S.transpose(0, 2, 1))
+            off = 0.5 * (off + off.transpose(0, 2, 1)) * (1 + 1e-12)
+            rounding = np.sqrt((S * S).sum((1, 2))) * 1e-15
+            largest = _over(_largest_eigenvalue(S) + rounding, len(signs)) + _frobenius(off)
             # x' P J x <= largest |u|^2, and |u|^2 is between unit and 1 / unit times x' P x
-            return np.where(largest > 0, largest / self.unit, largest * self.unit) + 4e-16 * abs(largest)
+            return np.where(largest > 0, largest / self.unit, largest * self.unit) + 4e-15 * abs(largest)
         square = S.transpose(0, 2, 1) @ S
         lost = gamma(n + 4, FLOAT64) * (abs(S).transpose(0, 2, 1) @ abs(S))
-        norm = np.sqrt(np.maximum(_largest_eigenvalue(square) + np.sqrt((lost * lost).sum((1, 2))), 0.0) * (1 + 1e-12))
-        return (norm + np.sqrt((off * off).sum((1, 2))) * (1 + 1e-12)) / self.unit * (1 + 1e-12)
+        norm = np.sqrt(np.maximum(_largest_eigenvalue(square) + _frobenius(lost), 0.0) * (1 + 1e-12))
+        return (_over(norm, len(signs)) + _frobenius(off)) / self.unit * (1 + 1e-12)
+
+
+def _patterns(varies: np.ndarray) -> np.ndarray | None:
+    """Signs (M, n, n) of the extreme matrices w_i z_j for w, z of -1 and 1, as far as they differ where entries vary; None: too many."""
+    rows, columns = np.flatnonzero(varies.any(1)), np.flatnonzero(varies.any(0))
+    free = len(rows) + len(columns) - 1
+    if free < 0:
+        return np.zeros((1, *varies.shape))
+    if 2**free > PATTERNS:
+        return None
+    bits = 1.0 - 2.0 * ((np.arange(2**free)[:, None] >> np.arange(free)) & 1)
+    signs = np.zeros((2**free, *varies.shape))
+    w = np.concatenate([np.ones((2**free, 1)), bits[:, : len(rows) - 1]], axis=1)  # both signs turned: the same matrix
+    signs[np.ix_(range(2**free), rows, columns)] = w[:, :, None] * bits[:, None, len(rows) - 1 :]
+    return signs
+
+
+def _over(values: np.ndarray, count: int) -> np.ndarray:
+    """The largest of each ``count`` in turn; NaN where one is."""
+    return values.reshape(-1, count).max(1)
+
+
+def _frobenius(matrix: np.ndarray) -> np.ndarray:
+    """Upper bounds of the norms of matrices (K, n, n)."""
+    return np.sqrt((matrix * matrix).sum((1, 2))) * (1 + 1e-12)
 
 
 def _largest_eigenvalue(S: np.ndarray) -> np.ndarray:
@@ -208,6 +240,14 @@ def _discs(matrix: flint.arb_mat, n: int) -> tuple[float, float]:
         lows.append(float(np.nextafter(float((matrix[i, i] - off).lower()), -np.inf)))
         highs.append(float(np.nextafter(float((matrix[i, i] + off).upper()), np.inf)))
     return min(lows), max(highs)
+
+
+def _least_rate(loop: ClosedLoop, center: np.ndarray, P: Sequence[Sequence[Fraction]], level: Fraction) -> float:
+    """The contraction rate (maps: 1 - factor) that keeps the ellipsoid, although its centre is not quite the equilibrium."""
+    residual = _residual(loop, center, P) / level
+    if residual > 1e200:
+        return float("inf")
+    return max(float(np.sqrt(max(float(residual), 0.0))) * (1 + 1e-12), 1e-18)
 
 
 def _residual(loop: ClosedLoop, center: np.ndarray, P: Sequence[Sequence[Fraction]]) -> Fraction:

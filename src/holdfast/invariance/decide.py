@@ -202,10 +202,9 @@ def _writer(path: Path, run: _Run, more: Mapping[str, Any]) -> CertificateWriter
 
     header = {
         "format": "holdfast-loop-certificate", "version": 1, "problem": run.problem.sha256, "instance": run.instance.id,
-        "networks": _networks(run.instance), "producer": f"holdfast {holdfast.__version__}", **more,
+        "networks": _networks(run.instance),
+        "producer": f"holdfast {holdfast.__version__}", "mode": "boxes", **more,
     }  # fmt: skip
-    if "proofs" in more:
-        header["mode"] = "boxes"
     try:
         return CertificateWriter(path, header)
     except OSError as error:

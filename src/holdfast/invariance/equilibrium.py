@@ -21,7 +21,11 @@ from holdfast.transforms import derivative, evaluate
 
 Shape = tuple[tuple[Fraction, ...], ...]
 SHIFTS = (0.6, 0.2)  # of the decay of the linearisation: how fast trajectories approach in the norm looked for
-HALVINGS = 16
+LEAST = 0.02  # of the decay of the linearisation: what is asked for at samples
+FAR = np.geomspace(1e-5, 1.0, 24)  # sizes of ellipsoids tried, in units of the reach; and of the one found so far
+NEAR = np.array([0.35, 0.7, 1.0, 1.15, 1.4])
+FINE = np.linspace(0.04, 1.0, 25)
+SHARES = (0.95, 0.9, 0.8, 0.65, 0.4, 0.15, 0.03)
 
 
 class Linearisation:
@@ -191,65 +195,100 @@ def common_shape(loop: ClosedLoop, J: np.ndarray, first: Shape, rounds: int = 60
 
 
 def largest_contraction(
-    loop: ClosedLoop, center: np.ndarray, reach: np.ndarray, *, pieces: int = 150, rounds: int = 0, seed: int = 0
+    loop: ClosedLoop, center: np.ndarray, reach: np.ndarray, *, pieces: int = 1000, tries: int = 200, seed: int = 0
 ) -> Contraction | None:
     """The largest ellipsoid found on which the loop provably contracts.
 
-    ``reach``: half-widths (n,) that it is not to exceed. Shapes come from the linearisation and then from Jacobians sampled on the
-    ellipsoid proved last, enlarged; sizes from trying, each try being a proof with at most so many ``pieces``.
+    ``reach``: half-widths (n,) that it is not to exceed. The shape is looked for by random steps (Rechenberg's (1+1) strategy) from
+    the best one that the linearisation suggests, judged by sampled Jacobians; then the largest size that has a proof of at most so
+    many ``pieces`` is taken.
     """
-    jacobians, line = Jacobians(loop), Linearisation(loop)
     rng = np.random.default_rng(seed)
-    best: Contraction | None = None
-    for shape in shapes(loop, center, reach):
-        best = _grown(loop, center, shape, reach, best, jacobians, pieces)
-    for _ in range(rounds if best is not None else 0):
-        assert best is not None
-        plain = np.array([[float(v) for v in entries] for entries in best.P])
-        half = np.linalg.inv(np.linalg.cholesky(plain)).T * np.sqrt(float(best.level))
-        improved = best
-        for factor in (10.0, 3.0):
-            u = rng.normal(size=(400, len(center)))
-            u *= (rng.random(400) ** 0.5 / np.linalg.norm(u, axis=1))[:, None]
-            points = center + factor * u @ half.T
-            points = points[(abs(points - center) <= reach).all(1)]
-            common = common_shape(loop, line.jacobians(np.concatenate([center[None], points])), best.P)
-            if common is not None:
-                improved = _grown(loop, center, common, reach, improved, jacobians, pieces) or improved
-                break
-        if _volume(improved) < 1.5 * _volume(best):
-            return improved
-        best = improved
-    return best
-
-
-def _grown(
-    loop: ClosedLoop, center: np.ndarray, P: Shape, reach: np.ndarray, best: Contraction | None, jacobians: Jacobians, pieces: int
-) -> Contraction | None:  # fmt: skip
-    """The largest ellipsoid of shape P, if it is larger than ``best``."""
-    plain = np.array([[float(v) for v in entries] for entries in P])
-    profile = np.sqrt(np.diag(np.linalg.inv(plain)))
-    least = _volume(best) ** (1 / len(P)) if best is not None else 0.0
-    unit = float(np.linalg.det(plain)) ** (-0.5 / len(P))
-    small, top, size = 0.0, np.inf, float((reach / profile).min())
-    largest = size
-    for _ in range(HALVINGS):
-        if size * unit <= least:
-            break
-        proved = contraction(loop, center, P, Fraction(size) ** 2, jacobians, pieces)
-        if proved is not None:
-            small, best = size, proved
-            least = size * unit
-            if size == largest:
-                break
+    trial = _Trial(loop, center, reach, rng)
+    starts = [_root(P) for P in shapes(loop, center, reach)] + _modal(trial.line.jacobian(center), reach)
+    sized = [(trial.volume(root, size), size * root) for root in starts if (size := trial.size(root, FAR)) > 0]
+    if not sized:
+        return None
+    best, root = max(sized, key=lambda found: found[0])
+    step, n = 0.3, len(center)
+    for _ in range(tries):
+        candidate = root @ (np.eye(n) + step * rng.normal(size=(n, n)) / np.sqrt(n))
+        size = trial.size(candidate, NEAR)
+        value = trial.volume(candidate, size) if size > 0 else -np.inf
+        if value > best:
+            best, root, step = value, size * candidate, min(1.5 * step, 0.5)
         else:
-            top = size
-        if small and top < 1.4 * small:
-            break
-        size = 0.5 * (small + top) if small else 0.25 * size
-    return best
+            step = max(0.93 * step, 0.01)
+    dense = _Trial(loop, center, reach, rng, 1000)
+    jacobians = Jacobians(loop)
+    size = dense.size(root, FINE)
+    if size == 0:
+        return None
+    half = np.linalg.inv(size * root)
+    P = half.T @ half
+    exact = exact_symmetric(P / abs(P).max())
+    for share in SHARES:
+        found = contraction(loop, center, exact, Fraction(share**2 / float(abs(P).max())), jacobians, pieces)
+        if found is not None:
+            return found
+    return None
 
 
-def _volume(found: Contraction) -> float:
-    plain = np.array([[float(v) for v in entries] for entries in found.P])
-    return float(found.level) ** (len(plain) / 2) / float(np.sqrt(np.linalg.det(plain)))
+class _Trial:
+    """Sizes of ellipsoids {center + root u : |u| <= size} on which all Jacobians at sample points contract. A guess, not a proof."""
+
+    def __init__(
+        self, loop: ClosedLoop, center: np.ndarray, reach: np.ndarray, rng: np.random.Generator, count: int = 60
+    ):
+        n = len(center)
+        self.line = Linearisation(loop)
+        self._map, self._center, self._reach = loop.kind == "map", center, reach
+        u = rng.normal(size=(count * n, n))
+        self._u = u / np.linalg.norm(u, axis=1)[:, None]
+        slope = self.line.jacobian(center)
+        values = np.linalg.eigvals(slope)
+        slowest = 1 - abs(values).max() if self._map else -values.real.max()
+        self._least = LEAST * slowest
+
+    def size(self, root: np.ndarray, sizes: np.ndarray) -> float:
+        """The largest of ``sizes``, increasing, up to which all samples contract; 0 where none do."""
+        turned = np.linalg.pinv(root)
+        n, best = len(root), 0.0
+        extent = np.sqrt((root * root).sum(1))
+        for size in sizes:
+            x = self._center + size * self._u @ root.T
+            S = turned @ self.line.jacobians(x).reshape(-1, n, n) @ root
+            if (size * extent > self._reach).any() or not np.isfinite(S).all():
+                break
+            S = S.transpose(0, 2, 1) @ S if self._map else 0.5 * (S + S.transpose(0, 2, 1))
+            most = float(np.linalg.eigvalsh(S).max())
+            growth = np.sqrt(max(most, 0.0)) - 1 if self._map else most
+            if not growth < -self._least:
+                break
+            best = float(size)
+        return best
+
+    @staticmethod
+    def volume(root: np.ndarray, size: float) -> float:
+        """Logarithm, up to a constant."""
+        return float(len(root) * np.log(size) + np.linalg.slogdet(root)[1])
+
+
+def _root(P: Shape) -> np.ndarray:
+    """x = root u turns x' P x into |u|^2."""
+    return np.linalg.inv(np.linalg.cholesky(np.array([[float(v) for v in entries] for entries in P]))).T
+
+
+def _modal(A: np.ndarray, reach: np.ndarray) -> list[np.ndarray]:
+    """Roots along the modes of the linearisation, fast modes shorter or longer than slow ones."""
+    values, vectors = np.linalg.eig(A)
+    columns, speeds = [], []
+    for value, vector in zip(values, vectors.T, strict=True):
+        if value.imag >= 0:
+            parts = [vector.real] if value.imag == 0 else [vector.real, vector.imag]
+            columns += [part / np.linalg.norm(part / reach) for part in parts]
+            speeds += [abs(value)] * len(parts)
+    T, relative = np.array(columns).T, np.array(speeds) / max(speeds)
+    if np.linalg.cond(T) > 1e8:
+        return []
+    return [T * relative**power for power in (-1.0, -0.5, -0.25, 0.0, 0.25, 0.5)]

@@ -148,7 +148,7 @@ class _Hunt:
         if self.ode:
             gap = (faces.b - faces.A @ center)[side, None]
             x = x + gap * faces.A[side] / (faces.A[side] ** 2).sum(1, keepdims=True)
-        others = f.others(self.rng, len(side), corners=True)
+        others = f.others(self.rng, len(side))
         if faces.quick or not first:
             mixed = [faces.best(self.rng.normal(size=(len(side), f.n)), here) for _ in range(2)]
             share = self.rng.random((len(side), 1))
@@ -190,7 +190,7 @@ class _Hunt:
         x = f.boundary(self.rng, self.points)
         if not len(x):
             return
-        others = f.others(self.rng, len(x), corners=True)
+        others = f.others(self.rng, len(x))
         values = f.sides(x) / f.spread
         side = values.argmax(1)
         if not self.ode:  # any side may be the one that is left
@@ -201,7 +201,7 @@ class _Hunt:
         elif f.own < len(f.spread):
             more, at = f.on_domain(self.rng, self.points // 2)
             x, side = np.concatenate([x, more]), np.concatenate([side, at])
-            others = np.concatenate([others, f.others(self.rng, len(more), corners=True)])
+            others = np.concatenate([others, f.others(self.rng, len(more))])
         for steps in (0, 6, 12, 24, 36):
             x, others, side = self._climbed(x, others, side, steps)
             if not len(x):
@@ -252,10 +252,12 @@ class _Hunt:
     def _simulated(self) -> Points:
         """States of trajectories just before they leave the set."""
         f = self.field
-        x = f.boundary(self.rng, self.points // 3) if self.faces is None else self._inside_faces(self.points // 3)
-        if len(x) and self.ode:
-            x = x - 1e-3 * (x - x.mean(0)) if self.faces is not None else f.clipped(x)
-        others = f.others(self.rng, len(x), corners=True)
+        if self.faces is not None and self.faces.center is not None:
+            x = self._vertices(self.points // 3 if self.faces.quick else 40)
+            x = x - 1e-3 * (x - self.faces.center)
+        else:
+            x = f.boundary(self.rng, self.points // 3)
+        others = f.others(self.rng, len(x))
         found: list[Points] = []
         for turn in range(150):
             if not len(x) or self.over():
@@ -272,13 +274,12 @@ class _Hunt:
             stays = ~left & np.isfinite(values).all(1)
             x, others = after[stays], others[stays]
             if turn % 8 == 7:
-                others = f.others(self.rng, len(x), corners=True)
+                others = f.others(self.rng, len(x))
         if not found:
             return np.zeros((0, f.n)), np.zeros((0, len(f.low_others))), np.zeros(0, int)
         x, others, side = (np.concatenate(part) for part in zip(*found, strict=True))
         return self._climbed(x, others, side, 4)
 
-    def _inside_faces(self, count: int) -> np.ndarray:
-        assert self.faces is not None and self.faces.center is not None
-        none = np.full(min(count, 40 if not self.faces.quick else count), -1)
-        return self.faces.best(self.rng.normal(size=(len(none), self.field.n)), none)
+    def _vertices(self, count: int) -> np.ndarray:
+        assert self.faces is not None
+        return self.faces.best(self.rng.normal(size=(count, self.field.n)), np.full(count, -1))

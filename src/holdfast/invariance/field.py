@@ -89,11 +89,10 @@ class Field:
         """Into the hull."""
         return np.clip(x, self.low, self.high)
 
-    def others(self, rng: np.random.Generator, count: int, corners: bool) -> np.ndarray:
+    def others(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """Random disturbances and parameters, half of them corners."""
         share = rng.random((count, len(self.low_others)))
-        if corners:
-            share[::2] = np.round(share[::2])
+        share[::2] = np.round(share[::2])
         return np.clip(
             self.low_others + share * (self.high_others - self.low_others), self.low_others, self.high_others
         )

@@ -139,12 +139,16 @@ def condition_lines(conditions: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def loop_json(problem: Problem, results: Mapping[str, Result]) -> dict[str, Any]:
     """A JSON-ready dictionary: the file's verdict, and the whole result of each instance."""
-    expected = {instance.id: instance.expected for instance in problem.instances}
+    asked = [(instance, results[instance.id]) for instance in problem.instances if instance.id in results]
     return {
         "problem": problem.path, "title": problem.title, "sha256": problem.sha256,
         "verdict": overall(results.values()).value,
         "instances": [
-            {"instance": name, "expected": expected.get(name), **result.to_json()} for name, result in results.items()
+            {
+                "instance": instance.id, "expected": instance.expected, **result.to_json(),
+                "detail": without_place(result.detail, problem, instance),
+            }
+            for instance, result in asked
         ],
     }  # fmt: skip
 
