@@ -21,7 +21,7 @@ from holdfast.transforms import derivative, evaluate
 
 Shape = tuple[tuple[Fraction, ...], ...]
 SHIFTS = (0.6, 0.2)  # of the decay of the linearisation: how fast trajectories approach in the norm looked for
-LEAST = 0.02  # of the decay of the linearisation: what is asked for at samples
+LEAST = 0.2  # of the decay of the linearisation: what is asked for at samples
 FAR = np.geomspace(1e-5, 1.0, 24)  # sizes of ellipsoids tried, in units of the reach; and of the one found so far
 NEAR = np.array([0.35, 0.7, 1.0, 1.15, 1.4])
 FINE = np.linspace(0.04, 1.0, 25)
@@ -51,7 +51,9 @@ class Linearisation:
     def _run(self, model: object, x: np.ndarray) -> np.ndarray:
         v = np.concatenate([x, np.broadcast_to(self._others, (len(x), len(self._others)))], axis=1)
         with np.errstate(all="ignore"):
-            return evaluate(model.graph, model.parameters, [v])[model.graph.outputs[0]]  # type: ignore[attr-defined]
+            out = evaluate(model.graph, model.parameters, [v])[model.graph.outputs[0]]  # type: ignore[attr-defined]
+        shape = model.graph[model.graph.outputs[0]].shape  # type: ignore[attr-defined]
+        return np.broadcast_to(out, (len(x), *shape))  # what is constant comes without the axis of points
 
 
 def newton(loop: ClosedLoop, start: np.ndarray, steps: int = 50) -> np.ndarray | None:

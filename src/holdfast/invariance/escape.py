@@ -14,6 +14,7 @@ from fractions import Fraction
 import numpy as np
 
 from holdfast.bounds.bounder import bounds_of_rows, flat_problem
+from holdfast.bounds.enclosure import Problem
 from holdfast.graph import Model
 from holdfast.invariance.features import features, linear_forms
 from holdfast.invariance.level_set import side_by_side
@@ -118,9 +119,7 @@ class Prover:
         n, side = len(x0), escape.side
         hull = self._own.hull
         width = np.maximum(hull.upper - hull.lower, 1e-300)
-        with np.errstate(all="ignore"):
-            out = evaluate(self._moving.graph, self._moving.parameters, [np.concatenate([x0, others])[None]])
-        now = out[self._moving.graph.outputs[0]][0]
+        now = plain(self._moving, np.concatenate([x0, others])[None])[0]
         flow = now[self._flow : self._flow + n]
         rate = sum(float(c) * now[self._change + i] for i, c in self.sides[side].terms)
         if not np.isfinite(now).all() or rate <= 0:
@@ -229,6 +228,14 @@ def prove(
 ) -> Escape | None:  # fmt: skip
     """One proof: see `Prover.prove`."""
     return Prover(loop, states, property_number).prove(x0, w, p, side)
+
+
+def plain(problem: Problem, v: np.ndarray) -> np.ndarray:
+    """Outputs at points (P, N), not proved; what is constant comes without the axis of points."""
+    output = problem.graph.outputs[0]
+    with np.errstate(all="ignore"):
+        out = evaluate(problem.graph, problem.parameters, [v])[output]
+    return np.broadcast_to(out, (len(v), *problem.graph[output].shape))
 
 
 def combined(g: Row, values: Sequence[Ends]) -> Ends:

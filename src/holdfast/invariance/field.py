@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from holdfast.bounds.bounder import flat_problem
-from holdfast.invariance.escape import all_sides
+from holdfast.invariance.escape import all_sides, plain
 from holdfast.invariance.features import features
 from holdfast.invariance.sets import Inequalities
 from holdfast.loop import ClosedLoop
@@ -62,7 +62,7 @@ class Field:
 
     def sides(self, x: np.ndarray) -> np.ndarray:
         """(P, S)."""
-        out = evaluate(self._values.graph, self._values.parameters, [x])[self._values.graph.outputs[0]]
+        out = plain(self._values, x)
         return out @ self.rows.T + self.constants
 
     def slope(self, x: np.ndarray, side: np.ndarray) -> np.ndarray:
@@ -72,8 +72,7 @@ class Field:
 
     def rates(self, x: np.ndarray, others: np.ndarray) -> np.ndarray:
         """(P, S)."""
-        v = np.concatenate([x, others], axis=1)
-        out = evaluate(self._moving.graph, self._moving.parameters, [v])[self._moving.graph.outputs[0]]
+        out = plain(self._moving, np.concatenate([x, others], axis=1))
         return out @ self.rows.T + (0.0 if self.ode else self.constants)
 
     def rate(self, x: np.ndarray, others: np.ndarray, side: np.ndarray) -> np.ndarray:
@@ -198,8 +197,7 @@ class Field:
         """The next state of a map, or a Runge-Kutta step over a part of the hull's width."""
 
         def flow(y: np.ndarray) -> np.ndarray:
-            out = evaluate(self._dynamics.graph, self._dynamics.parameters, [np.concatenate([y, others], axis=1)])
-            return out[self._dynamics.graph.outputs[0]]
+            return plain(self._dynamics, np.concatenate([y, others], axis=1))
 
         if not self.ode:
             return flow(x)
