@@ -25,7 +25,7 @@ LEAST = 0.2  # of the decay of the linearisation: what is asked for at samples
 FAR = np.geomspace(1e-5, 1.0, 24)  # sizes of ellipsoids tried, in units of the reach; and of the one found so far
 NEAR = np.array([0.35, 0.7, 1.0, 1.15, 1.4])
 FINE = np.linspace(0.04, 1.0, 25)
-SHARES = (0.95, 0.9, 0.8, 0.65, 0.4, 0.15, 0.03)
+SHARES = (0.95, 0.88, 0.8, 0.7, 0.55, 0.35, 0.15, 0.03)
 
 
 class Linearisation:
