@@ -99,6 +99,9 @@ def _panel(ax: Axes, panel: Panel, title: str, alone: bool) -> None:
             _escape(ax, curve.points, curve.label)
             if panel.field is not None:  # one panel, large enough
                 _zoom(ax, panel, curve.points)
+    inner = [o for o in panel.outlines if o.role in ("target", "ellipsoid")]
+    if alone and panel.field is not None and inner and not panel.curves:
+        _zoom(ax, panel, np.concatenate([_edge(o) for o in inner]), escape=False)
     if panel.point is not None:
         ax.plot(*panel.point, "+", color="black", ms=9, mew=1.6, label="equilibrium", zorder=7)
     ax.set_xlabel(panel.names[0])
@@ -153,6 +156,15 @@ def _outline(ax: Axes, line: Outline) -> None:
     ax.plot([], [], color=color, ls=style, lw=width, label=line.label)
 
 
+def _edge(line: Outline) -> np.ndarray:
+    """Points (K, 2) of a set, at least one."""
+    if line.polygon is not None:
+        return line.polygon
+    assert line.xs is not None and line.ys is not None and line.height is not None
+    rows, columns = np.nonzero(line.height <= max(0.0, float(line.height.min())))
+    return np.stack([line.xs[columns], line.ys[rows]], axis=1)
+
+
 def _escape(ax: Axes, points: np.ndarray, label: str | None) -> None:
     ax.plot(*points.T, color=RED, lw=2, label=label, zorder=8)
     ax.plot(*points[0], "o", color=RED, ms=5, label="its start" if label else None, zorder=9)
@@ -161,25 +173,50 @@ def _escape(ax: Axes, points: np.ndarray, label: str | None) -> None:
     )
 
 
-def _zoom(ax: Axes, panel: Panel, points: np.ndarray) -> None:
-    """An inset around an escape that is too small to be seen, in the corner farthest from it."""
+def _zoom(ax: Axes, panel: Panel, points: np.ndarray, escape: bool = True) -> None:
+    """An inset around what is too small to be seen, in the corner that hides the least."""
     low, high = panel.view
     span = high - low
-    if (np.ptp(points, axis=0) / span).max() > 0.12:
+    if not (np.ptp(points, axis=0) / span).max() <= (0.12 if escape else 0.04):
         return
-    where = (points.mean(0) - low) / span
-    inset = ax.inset_axes((0.02 if where[0] > 0.5 else 0.66, 0.02 if where[1] > 0.5 else 0.66, 0.32, 0.32))
+    inset = ax.inset_axes((*_corner(panel, points), 0.32, 0.32))
     for line in panel.outlines:
-        if line.role in ("set", "domain", "unsafe"):
+        if line.role in ("set", "domain", "unsafe") or not escape:
             _outline(inset, line)
-    _escape(inset, points, None)
+    if escape:
+        _escape(inset, points, None)
+    if panel.point is not None:
+        inset.plot(*panel.point, "+", color="black", ms=9, mew=1.6, zorder=7)
     reach = np.maximum(np.ptp(points, axis=0), 1e-4 * span) * 0.9
     reach = span * (reach / span).max()
-    inset.set_xlim(*(points[:, 0].mean() + np.array([-1, 1]) * reach[0]))
-    inset.set_ylim(*(points[:, 1].mean() + np.array([-1, 1]) * reach[1]))
+    middle = 0.5 * (points.min(0) + points.max(0))
+    inset.set_xlim(middle[0] - reach[0], middle[0] + reach[0])
+    inset.set_ylim(middle[1] - reach[1], middle[1] + reach[1])
     inset.set_xticks([])
     inset.set_yticks([])
     ax.indicate_inset_zoom(inset, edgecolor=DARK)
+
+
+def _corner(panel: Panel, points: np.ndarray) -> tuple[float, float]:
+    """Where an inset hides the least of the sets, in shares of the panel, and not what it shows."""
+    low, high = panel.view
+    at = (points.mean(0) - low) / (high - low)
+    best, least = (0.02, 0.02), np.inf
+    for corner in ((0.66, 0.66), (0.02, 0.66), (0.66, 0.02), (0.02, 0.02)):
+        hidden = 1.0 if all(c - 0.05 < a < c + 0.37 for c, a in zip(corner, at, strict=True)) else 0.0
+        for line in panel.outlines:
+            if line.role != "set":
+                continue
+            if line.polygon is not None:
+                place = (line.polygon - low) / (high - low)
+                hidden += float(((place > corner) & (place < np.array(corner) + 0.34)).all(1).mean())
+            elif line.xs is not None and line.ys is not None and line.height is not None:
+                x, y = (line.xs - low[0]) / (high - low)[0], (line.ys - low[1]) / (high - low)[1]
+                part = line.height[np.ix_((y > corner[1]) & (y < corner[1] + 0.34), (x > corner[0]) & (x < corner[0] + 0.34))]
+                hidden += float((part <= 0).mean()) if part.size else 0.0
+        if hidden < least:
+            best, least = corner, hidden
+    return best
 
 
 def _side(side: Any, scene: Scene) -> None:
