@@ -230,6 +230,20 @@ def test_sets_that_are_never_left_and_sets_that_are_kept_at_the_sample_times() -
         invariant_conditions(sampled, BoxSet({0: (Fraction(-2), Fraction(2)), 1: (Fraction(-1), Fraction(1))}), "set")
 
 
+def test_a_set_that_is_kept_at_the_sample_times_may_be_left_in_between() -> None:
+    """Half a turn per period, damped: a circle comes back smaller, and is an ellipse in between."""
+    data = Loop(
+        lambda x, u: jnp.array([x[1], -36.0 * x[0] - x[1] + 0.125 * u[0]]), LINEAR,
+        states=["a", "b"], inputs=["u"], feedback="sampled", period="0.52",
+    ).loop  # fmt: skip
+    circle = Ellipsoid((Fraction(0),) * 2, ((Fraction(1), Fraction(0)), (Fraction(0), Fraction(1))), Fraction(1, 4))
+    sampled = sample(data, Box.of(["-0.5", "-0.5"], ["0.5", "0.5"]), 20)
+    assert prove(sample_time_conditions(sampled, circle, "circle")[0], Budget(60), 1).holds
+    assert not prove(invariant_conditions(sampled, circle, "circle")[0], Budget(2), 1).holds
+    half = solve_ivp(lambda _, z: [z[1], -36 * z[0] - z[1] - 0.0625], (0, 0.26), [0.5, 0.0]).y[:, -1]
+    assert np.linalg.norm(half) > 1
+
+
 def test_the_box_in_between_is_larger_than_the_set_at_the_sample_times() -> None:
     sampled = sample(oscillator(), Box.of([-1, -1], [1, 1]))
     hull = between_hull(sampled)
@@ -270,7 +284,7 @@ def test_solutions_that_may_escape_have_no_box() -> None:
     ).loop  # fmt: skip
     assert sample(data, Box.of([0, 0], ["0.125", 1])).period == 1
     with pytest.raises(InputError, match="a smaller set may have one"):
-        sample(data, Box.of([0, 0], [1, 1]))  # x' = x^2 from 1 is infinite at the time 1
+        sample(data, Box.of([0, 0], [1, 1]), 4)  # x' = x^2 from 1 is infinite at the time 1
 
 
 def test_a_sampled_loop_has_no_right_side_of_its_own() -> None:
