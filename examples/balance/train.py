@@ -152,7 +152,7 @@ def export(layers: LAYERS, names: tuple[str, str], sigmoid: bool, path: Path) ->
     if sigmoid:
         nodes.append(helper.make_node("Sigmoid", [f"z{len(layers) - 1}"], [names[1]], name="sigmoid"))
     ends = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, k]) for name, k in zip(names, (2, 1), strict=True)
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", k]) for name, k in zip(names, (2, 1), strict=True)
     ]
     graph = helper.make_graph(nodes, path.stem, ends[:1], ends[1:], constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
