@@ -12,21 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.bounds.bounder import bounds_of_rows, flat_problem
 from holdfast.certificate import CertificateWriter
 from holdfast.errors import InputError, UnsupportedError
-from holdfast.invariance.attract import Plan, to_equilibrium, to_set
-from holdfast.invariance.barrier import barrier_conditions
 from holdfast.invariance.falsify import search as falsify
-from holdfast.invariance.level_set import boundary, image
-from holdfast.invariance.polytope import as_polytope, face_conditions, image_condition
+from holdfast.invariance.plans import DECIDED, Plan, continuous, is_sampled, plan_of
 from holdfast.invariance.prove import Proved, prove, quiet
-from holdfast.invariance.sets import Inequalities, inequalities
-from holdfast.loop import ClosedLoop, close
-from holdfast.rigor import FLOAT64
+from holdfast.invariance.sets import inequalities
+from holdfast.loop import ClosedLoop
 from holdfast.search.budget import Budget, Progress
 from holdfast.search.verify import _cores
-from holdfast.spec.temporal import BoxSet, Instance, Polytope, Problem, TemporalProperty
+from holdfast.spec.temporal import Instance, Problem, TemporalProperty
 from holdfast.verdict import CertificateStatus, Escape, Reason, Result, Verdict
 
 QUICK = 1.0  # seconds of falsification before anything is proved
@@ -40,7 +35,7 @@ class _Run:
 
     problem: Problem
     instance: Instance
-    loop: ClosedLoop
+    loop: ClosedLoop  # of a sampled loop: with continuous feedback, only to read sets with
     budget: Budget
     workers: int
     seed: int
@@ -48,6 +43,11 @@ class _Run:
     proved: list[Proved] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)
     phases: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def falsifiable(self) -> bool:
+        """Whether escapes of this loop can be looked for."""
+        return not is_sampled(self.instance.loop)
 
 
 def decide(
@@ -70,11 +70,11 @@ def decide(
     if not instance.properties:
         raise InputError(f"{_called(problem, instance)}: nothing is claimed (no [[property]])")
     for k, prop in enumerate(instance.properties):
-        if prop.kind not in ("invariant", "attracts", "barrier"):
+        if prop.kind not in DECIDED:
             raise UnsupportedError(
-                f"{_place(problem, instance, k, prop)}: kind {prop.kind} is not supported yet; decided are invariant, attracts, barrier"
+                f"{_place(problem, instance, k, prop)}: kind {prop.kind} is not supported yet; decided are {', '.join(DECIDED)}"
             )
-    run = _Run(problem, instance, close(instance.loop), budget, workers or _cores(), seed, lambda _: None)
+    run = _Run(problem, instance, continuous(instance.loop), budget, workers or _cores(), seed, lambda _: None)
     writer: CertificateWriter | None = None
     status: CertificateStatus | None = None
     try:
@@ -108,48 +108,27 @@ def _plans(run: _Run) -> tuple[list[Plan], _Answer | None]:
     plans: list[Plan] = []
     for k, prop in enumerate(run.instance.properties):
         where = _place(run.problem, run.instance, k, prop)
-        if prop.kind == "invariant":
-            assert prop.states is not None
-            states = inequalities(prop.states, run.loop, where)
-            _regular(run, states, where)
-            begin = run.budget.seconds
-            seconds = min(QUICK, 0.2 * run.budget.left)
-            found = falsify(run.loop, states, k, seed=run.seed, seconds=seconds, rounds=1)
-            run.phases["falsify"] = run.phases.get("falsify", 0.0) + run.budget.seconds - begin
+        if prop.kind == "invariant" and run.falsifiable:
+            found = _falsified(run, k, prop, where, seconds=min(QUICK, 0.2 * run.budget.left), rounds=1)
             if found is not None:
-                return plans, _Answer(Reason.WITNESS, f"{where}: {found.text} is violated", found)
-            plans.append(_invariant(run, prop, states, where))
-        elif prop.kind == "attracts":
-            begin = run.budget.seconds
-            plan: Plan | str
-            if prop.target == "equilibrium":
-                plan = to_equilibrium(run.loop, prop, where, run.tell)
-            else:
-                plan = to_set(run.loop, prop, where)
-            run.phases["plan"] = run.phases.get("plan", 0.0) + run.budget.seconds - begin
-            if isinstance(plan, str):
-                reason = Reason.TIME if run.budget.expired() else Reason.INCOMPLETE
-                return plans, _Answer(reason, f"{where}: {plan}")
-            run.notes.update(plan.notes)
-            plans.append(plan)
-        else:
-            conditions = barrier_conditions(run.loop, prop, run.instance.initial, where)
-            plans.append(Plan(tuple(conditions), {"method": "barrier"}))
+                return plans, found
+        begin = run.budget.seconds
+        plan = plan_of(run.loop, run.instance, prop, where, lambda c: prove(c, run.budget, run.workers).holds, run.tell)
+        run.phases["plan"] = run.phases.get("plan", 0.0) + run.budget.seconds - begin
+        if isinstance(plan, str):
+            return plans, _Answer(Reason.TIME if run.budget.expired() else Reason.INCOMPLETE, f"{where}: {plan}")
+        run.notes.update(plan.notes)
+        plans.append(plan)
     return plans, None
 
 
-def _invariant(run: _Run, prop: TemporalProperty, states: Inequalities, where: str) -> Plan:
-    loop = run.loop
-    if isinstance(prop.states, BoxSet | Polytope):
-        polytope = as_polytope(prop.states, loop, where)
-        if loop.kind == "ode":
-            conditions, bases = face_conditions(loop, polytope, where)
-            return Plan(tuple(conditions), {"method": "faces", "bases": bases})
-        condition, basis = image_condition(loop, polytope, where)
-        return Plan((condition,), {"method": "image", "basis": basis})
-    if loop.kind == "ode":
-        return Plan(tuple(boundary(loop, states, where)), {"method": "boundary"})
-    return Plan((image(loop, states, where),), {"method": "image"})
+def _falsified(run: _Run, k: int, prop: TemporalProperty, where: str, **options: Any) -> _Answer | None:
+    """The answer, if an escape is found."""
+    assert prop.states is not None
+    begin = run.budget.seconds
+    found = falsify(run.loop, inequalities(prop.states, run.loop, where), k, seed=run.seed, **options)
+    run.phases["falsify"] = run.phases.get("falsify", 0.0) + run.budget.seconds - begin
+    return None if found is None else _Answer(Reason.WITNESS, f"{where}: {found.text} is violated", found)
 
 
 def _prove(run: _Run, plans: Sequence[Plan], writer: CertificateWriter | None) -> _Answer:
@@ -170,31 +149,14 @@ def _prove(run: _Run, plans: Sequence[Plan], writer: CertificateWriter | None) -
 def _open(run: _Run, k: int, prop: TemporalProperty, done: Proved) -> _Answer:
     """A condition was not proved: perhaps the claim is false."""
     where = _place(run.problem, run.instance, k, prop)
-    if prop.kind == "invariant" and prop.states is not None:
-        begin = run.budget.seconds
-        states = inequalities(prop.states, run.loop, where)
+    if prop.kind == "invariant" and run.falsifiable:
         starts = [point for _, point in done.points]
-        seconds = min(LONGER, max(run.budget.left, 0.0))
-        found = falsify(run.loop, states, k, seed=run.seed + 1, seconds=seconds, starts=starts)
-        run.phases["falsify"] = run.phases.get("falsify", 0.0) + run.budget.seconds - begin
+        found = _falsified(run, k, prop, where, seconds=min(LONGER, max(run.budget.left, 0.0)), starts=starts)
         if found is not None:
-            return _Answer(Reason.WITNESS, f"{where}: {found.text} is violated", found)
+            return found
     detail = f"{where}: not proved: {done.condition.purpose}. {done.outcome.detail}"
     bound = None if np.isinf(done.outcome.bound) else float(done.outcome.bound)
     return _Answer(done.outcome.reason, detail, bound=bound)
-
-
-def _regular(run: _Run, states: Inequalities, where: str) -> None:
-    """Refuse sets on which the formulas are not defined: a singular mass matrix."""
-    if run.loop.singular is None:
-        return
-    low = np.concatenate([states.hull.lower, run.loop.others.lower])[None]
-    high = np.concatenate([states.hull.upper, run.loop.others.upper])[None]
-    below, above = bounds_of_rows(flat_problem(run.loop.singular, FLOAT64), low, high, np.eye(1), "backward")
-    if not (below[0, 0] > 0 or above[0, 0] < 0):
-        raise InputError(
-            f"{where}: the mass matrix may be singular on the set: its determinant is only known to lie in [{below[0, 0]:g}, {above[0, 0]:g}]"
-        )
 
 
 def _writer(path: Path, run: _Run, more: Mapping[str, Any]) -> CertificateWriter:

@@ -119,7 +119,8 @@ def inside(loop: ClosedLoop, kept: Sequence[Sublevel], where: Box, target: Inequ
             raise InputError(
                 f"the set must lie in the domain: {name} ranges over [{where.lower[i]:g}, {where.upper[i]:g}] here"
             )
-    return _condition(loop, "what is reached lies inside the target", f, rows, [(where, cases)])
+    name = f"{{{kept[-1].name} <= {float(kept[-1].top[1]):.6g}}}" if kept else "the initial set"
+    return _condition(loop, f"{name} lies inside the next set", f, rows, [(where, cases)])
 
 
 def boundary(loop: ClosedLoop, states: Inequalities, where: str) -> list[Condition]:

@@ -24,7 +24,7 @@ _KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...], bool]] = {
     "always": ((), ("during", "set", "not_set"), True),
     "at": ((), ("time", "step", "set", "not_set"), True),
     "eventually": (("set",), ("during",), True),
-    "until": (("first", "then"), ("during",), True),
+    "until": (("first", "then"), ("during", "function"), True),
     "invariant": (("set",), (), False),
     "attracts": (("from", "to"), (), False),
     "barrier": (("function", "unsafe"), (), True),
@@ -113,7 +113,8 @@ def _property(place: Place, value: Any, setting: Setting) -> TemporalProperty:
     table(place, fields, ("id", "kind", *needed, *possible), needed)
     if moving and setting.initial is None:
         place.fail(f"a property of kind {kind} speaks of trajectories: [initial] is missing")
-    if kind in ("always", "at", "eventually", "until") and setting.end is None and "during" not in fields:
+    timed = kind in ("always", "at", "eventually") or (kind == "until" and "function" not in fields)
+    if timed and setting.end is None and "during" not in fields:
         place.fail(f"a property of kind {kind} needs [horizon]")
 
     def region(key: str, within: bool = False) -> SetOfStates:
@@ -131,8 +132,13 @@ def _property(place: Place, value: Any, setting: Setting) -> TemporalProperty:
         case "eventually":
             return TemporalProperty(identity, kind, region("set"), during=_during(place, fields, setting))
         case "until":
-            during = _during(place, fields, setting)
-            return TemporalProperty(identity, kind, region("first"), target=region("then"), during=during)
+            during = _during(place, fields, setting) if timed or "during" in fields else None
+            proof = fields.get("function")
+            if proof is not None:
+                proof = check_function(place.at("function"), proof, setting.loop.functions)
+            return TemporalProperty(
+                identity, kind, region("first"), target=region("then"), during=during, function=proof
+            )
         case "invariant":
             return TemporalProperty(identity, kind, region("set", within=True))
         case "attracts":

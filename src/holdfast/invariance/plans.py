@@ -1,0 +1,105 @@
+"""Properties become plans: the conditions that prove one, and how a certificate says which they are.
+
+The one place that knows which method decides which kind of property; methods themselves are a file each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from holdfast.errors import UnsupportedError
+from holdfast.invariance.attract import Plan, start_of, to_equilibrium, to_set
+from holdfast.invariance.barrier import barrier_conditions
+from holdfast.invariance.level_set import boundary, image
+from holdfast.invariance.polytope import as_polytope, face_conditions, image_condition
+from holdfast.invariance.reach_avoid import reach_avoid_conditions
+from holdfast.invariance.regular import require_regular
+from holdfast.invariance.sampled import invariant_conditions
+from holdfast.invariance.sets import Inequalities, bounded_domain, inequalities
+from holdfast.loop import ClosedLoop, close
+from holdfast.loop.sampled import sample
+from holdfast.spec.condition import Condition
+from holdfast.spec.plant import LoopData
+from holdfast.spec.temporal import BoxSet, Instance, Polytope, TemporalProperty
+
+DECIDED = ("invariant", "attracts", "barrier", "until")
+
+__all__ = ["DECIDED", "Plan", "continuous", "is_sampled", "plan_of"]
+
+
+def is_sampled(data: LoopData) -> bool:
+    """Whether the controller's output is held for a period."""
+    return data.controller is not None and data.controller.feedback == "sampled"
+
+
+def continuous(data: LoopData) -> ClosedLoop:
+    """The closed loop; of a sampled one that with continuous feedback, of which nothing is claimed (sets are read with it)."""
+    if is_sampled(data) and data.controller is not None:
+        return close(replace(data, controller=replace(data.controller, feedback="continuous", period=None)))
+    return close(data)
+
+
+def plan_of(
+    loop: ClosedLoop, instance: Instance, prop: TemporalProperty, where: str, holds: Callable[[Condition], bool],
+    tell: Callable[[str], None],
+) -> Plan | str:  # fmt: skip
+    """The plan for one property, or a sentence that says why there is none.
+
+    ``holds`` proves a condition that no certificate needs. Raises InputError where right side or functions are not regular on the set.
+    """
+    if is_sampled(instance.loop):
+        if prop.kind != "invariant":
+            raise UnsupportedError(
+                f"{where}: kind {prop.kind} is not supported yet for sampled feedback; decided is invariant"
+            )
+        return _held(instance.loop, loop, prop, where)
+    if prop.kind == "invariant":
+        assert prop.states is not None
+        states = inequalities(prop.states, loop, where)
+        require_regular(loop, [states.functions], states, states.hull, where, holds)
+        return _invariant(loop, prop, states, where)
+    if prop.kind == "attracts":
+        top, states = start_of(prop, loop, f"{where} from")
+        require_regular(loop, [top.h], states, top.domain, where, holds)
+        return to_equilibrium(loop, prop, where, tell) if prop.target == "equilibrium" else to_set(loop, prop, where)
+    assert prop.kind in ("barrier", "until")
+    if prop.function is not None:
+        function = loop.on_states(instance.loop.functions[prop.function].value)
+        require_regular(loop, [function], None, bounded_domain(loop, where), where, holds)
+    if prop.kind == "barrier":
+        return Plan(tuple(barrier_conditions(loop, prop, instance.initial, where)), {"method": "barrier"})
+    return Plan(tuple(reach_avoid_conditions(loop, prop, instance.initial, where)), {"method": "reach-avoid"})
+
+
+def _invariant(loop: ClosedLoop, prop: TemporalProperty, states: Inequalities, where: str) -> Plan:
+    if isinstance(prop.states, BoxSet | Polytope):
+        polytope = as_polytope(prop.states, loop, where)
+        if loop.kind == "ode":
+            conditions, bases = face_conditions(loop, polytope, where)
+            return Plan(tuple(conditions), {"method": "faces", "bases": bases})
+        condition, basis = image_condition(loop, polytope, where)
+        return Plan((condition,), {"method": "image", "basis": basis})
+    if loop.kind == "ode":
+        return Plan(tuple(boundary(loop, states, where)), {"method": "boundary"})
+    return Plan((image(loop, states, where),), {"method": "image"})
+
+
+def _held(data: LoopData, loop: ClosedLoop, prop: TemporalProperty, where: str) -> Plan:
+    assert prop.states is not None
+    states = inequalities(prop.states, loop, where)
+    sampled = sample(data, states.hull)
+    hold = {
+        "order": sampled.order,
+        **{
+            name: [[float(v).hex() for v in box.lower], [float(v).hex() for v in box.upper]]
+            for name, box in (("states", sampled.hold.states), ("remainder", sampled.remainder))
+        },
+    }
+    notes = {
+        "sampled": {
+            "order": sampled.order,
+            "remainder": [sampled.remainder.lower.tolist(), sampled.remainder.upper.tolist()],
+        }
+    }
+    return Plan(tuple(invariant_conditions(sampled, states, where)), {"method": "held", "hold": hold}, notes)
