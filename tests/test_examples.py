@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import runpy
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 import holdfast
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+PROBLEMS = sorted(EXAMPLES.glob("*/problem.toml"))
 FOLDERS = sorted(path.parent for path in EXAMPLES.glob("*/instances.csv"))
 INSTANCES = [
     (folder, *row.split(",")[:3])
@@ -25,6 +27,26 @@ def test_expected_answer(folder: Path, network: str, prop: str, expected: str) -
     result = holdfast.verify(folder / network, folder / prop, timeout=60)
     assert result.verdict.vnnlib == expected, result.detail
     assert (result.counterexample is not None) == (expected == "sat")
+
+
+@pytest.mark.parametrize("path", PROBLEMS, ids=lambda p: p.parent.name)
+def test_expected_answers_of_problem_files(path: Path) -> None:
+    problem = holdfast.load_problem(path)
+    expected = {one.id: one.expected for one in problem.instances}
+    results = holdfast.verify_problem(path, timeout=120)
+    assert {name: result.verdict.value for name, result in results.items()} == expected
+
+
+@pytest.mark.parametrize("path", PROBLEMS, ids=lambda p: p.parent.name)
+def test_certificates_of_problem_files(path: Path, tmp_path: Path) -> None:
+    cheap = "held", "too-far"  # one proof, one refutation
+    for name in cheap:
+        holdfast.verify_problem(path, instance=name, timeout=60, certificate=tmp_path / f"{name}.hfc")
+        checked = subprocess.run(
+            [sys.executable, "-m", "holdfast_check", str(path), str(tmp_path / f"{name}.hfc")],
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert checked.stdout.startswith("valid"), checked.stdout + checked.stderr
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda p: p.name)
