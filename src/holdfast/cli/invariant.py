@@ -126,7 +126,11 @@ def _find(path: Path, asked: Asked, out: Path | None, start: float) -> int:
         again = Asked(None, None, asked.workers, asked.memory_mib, asked.seed, asked.certificate)
         _, _, results = decide_file(out, again, time.perf_counter())
         status = results[next(iter(results))].certificate
-        complain("no certificate: the written set was not proved again" if status is None or status.missing else f"certificate: {status.file}")
+        complain(
+            "no certificate: the written set was not proved again"
+            if status is None or status.missing
+            else f"certificate: {status.file}"
+        )
     if asked.plot is not None or asked.json_file is not None:
         shown = found.as_instance(one)
         result = results.get("") or found.result
@@ -140,5 +144,7 @@ def _one(problem: Problem, instance: str | None) -> Instance:
     if instance is None and len(ids) > 1:
         raise InputError(f"{problem.path}: has the instances {', '.join(ids)}; choose one with --instance ID")
     if instance is not None and instance not in ids:
-        raise InputError(f"{problem.path}: has no instance '{instance}'; its instances: {', '.join(i for i in ids if i) or 'none'}")
+        raise InputError(
+            f"{problem.path}: has no instance '{instance}'; its instances: {', '.join(i for i in ids if i) or 'none'}"
+        )
     return problem.instances[0 if instance is None else ids.index(instance)]

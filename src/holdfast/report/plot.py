@@ -212,7 +212,9 @@ def _corner(panel: Panel, points: np.ndarray) -> tuple[float, float]:
                 hidden += float(((place > corner) & (place < np.array(corner) + 0.34)).all(1).mean())
             elif line.xs is not None and line.ys is not None and line.height is not None:
                 x, y = (line.xs - low[0]) / (high - low)[0], (line.ys - low[1]) / (high - low)[1]
-                part = line.height[np.ix_((y > corner[1]) & (y < corner[1] + 0.34), (x > corner[0]) & (x < corner[0] + 0.34))]
+                part = line.height[
+                    np.ix_((y > corner[1]) & (y < corner[1] + 0.34), (x > corner[0]) & (x < corner[0] + 0.34))
+                ]
                 hidden += float((part <= 0).mean()) if part.size else 0.0
         if hidden < least:
             best, least = corner, hidden
