@@ -6,20 +6,23 @@ The set's size, shape and attractive set are told beside the verdict; a found se
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from holdfast.cli.contract import UNDECIDED, Debug, complain, emit, require_file, verb
-from holdfast.cli.problem import Asked, check_targets, decide_file, write_files
+from holdfast.cli.contract import UNDECIDED, Debug, emit, require_file, verb
+from holdfast.cli.problem import Asked, check_targets, decide_file, decide_given, write_files
 from holdfast.cli.verify import Memory, OneInstance, Plot, Seconds, Seed, Workers
 from holdfast.errors import InputError
 from holdfast.report.json import require_writable
 
 if TYPE_CHECKING:
     from holdfast.spec.temporal import Instance, Problem
-    from holdfast.verdict import Result
+
+FIND = 60.0  # seconds for a set to be found where nothing is said
+SHARE = 0.8  # of the time; the rest is for the proof that is told
 
 
 @verb
@@ -29,6 +32,9 @@ def invariant(
     find: Annotated[
         bool, typer.Option("--find", help="Find a set, instead of certifying the one in the file.")
     ] = False,
+    kind: Annotated[
+        Literal["auto", "box", "parallelotope", "ellipsoid"], typer.Option("--kind", help="Form of the set to find.")
+    ] = "auto",
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Write the problem with the found set (.toml).")
     ] = None,
@@ -68,7 +74,7 @@ def invariant(
             raise InputError(f"--out {out}: is the problem itself; accepted is another file")
     asked = Asked(instance, timeout, workers, memory, seed, certificate, json_file, plot, quiet)
     check_targets(asked)
-    return _find(problem, asked, out, start) if find else _certify(problem, asked, start)
+    return _find(problem, asked, kind, out, start) if find else _certify(problem, asked, start)
 
 
 def _certify(path: Path, asked: Asked, start: float) -> int:
@@ -103,39 +109,49 @@ def _tell(sizes: list[dict[str, str]]) -> None:
         emit(f"; {name}{size['set']}: {size['family']}, volume {size['volume']}")
 
 
-def _find(path: Path, asked: Asked, out: Path | None, start: float) -> int:
+def _find(path: Path, asked: Asked, kind: str, out: Path | None, start: float) -> int:
+    """A set is found; what is told is the verdict on it, proved once more like a set given in a file."""
     from holdfast.api import load_problem
-    from holdfast.cli.progress import terminal_progress
+    from holdfast.cli.progress import terminal_lines
+    from holdfast.invariance.find import find_invariant
+    from holdfast.load.problem_writing import write_problem
+    from holdfast.loop import close
+    from holdfast.report.found import found_json, found_lines
 
     loaded = load_problem(path)
     one = _one(loaded, asked.instance)
-    left = None if asked.timeout is None else max(0.0, asked.timeout - (time.perf_counter() - start))
-    from holdfast.invariance.find import find_invariant
-
-    with terminal_progress() as progress:
-        found = find_invariant(one, timeout=left, seed=asked.seed, progress=progress)
-    from holdfast.report.found import found_problem, found_text
-
-    if found.property is None:
-        emit(found_text(found, one))
+    limit = FIND if asked.timeout is None else asked.timeout
+    left = max(0.0, limit - (time.perf_counter() - start))
+    with terminal_lines() as tell:
+        found = find_invariant(
+            close(one.loop),
+            one,
+            timeout=SHARE * left,
+            seed=asked.seed,
+            kind=kind,
+            workers=asked.workers or 1,
+            tell=tell,
+        )  # type: ignore[arg-type]
+    if not found:
+        emit("unknown" if asked.quiet else "unknown\n; no set was found that could be proved in the time")
         return UNDECIDED
-    emit(found_text(found, one, quiet=asked.quiet))
-    written = found_problem(found, one, path, out)
-    results: dict[str, Result] = {}
-    if asked.certificate is not None and out is not None:
-        again = Asked(None, None, asked.workers, asked.memory_mib, asked.seed, asked.certificate)
-        _, _, results = decide_file(out, again, time.perf_counter())
-        status = results[next(iter(results))].certificate
-        complain(
-            "no certificate: the written set was not proved again"
-            if status is None or status.missing
-            else f"certificate: {status.file}"
-        )
-    if asked.plot is not None or asked.json_file is not None:
-        shown = found.as_instance(one)
-        result = results.get("") or found.result
-        write_files(loaded, (shown,), {shown.id: result}, asked, problem_with_set=written)
-    return 0
+    best = found[0]
+    if out is not None:
+        write_problem(best.instance, out, path)
+        again, chosen, results = decide_file(out, replace(asked, instance=None, timeout=None), start)
+    else:
+        again, chosen = loaded, (best.instance,)
+        results = decide_given(again, best.instance, replace(asked, certificate=None, timeout=None))
+    from holdfast.report.loop import loop_text, overall
+
+    emit(loop_text(again, results, quiet=asked.quiet))
+    if not asked.quiet:
+        for line in found_lines(found, one.loop.plant.signals.states):
+            emit(f"; {line}")
+        if out is not None:
+            emit(f"; written to {out}")
+    write_files(again, chosen, results, asked, found=found_json(found))
+    return overall(results.values()).exit_status
 
 
 def _one(problem: Problem, instance: str | None) -> Instance:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,6 +60,16 @@ def decide_file(path: Path, asked: Asked, start: float) -> tuple[Problem, tuple[
             seed=asked.seed, progress=progress, certificate=asked.certificate,
         )  # fmt: skip
     return problem, chosen, results
+
+
+def decide_given(problem: Problem, instance: Instance, asked: Asked) -> dict[str, Result]:
+    """The result of an instance that is in no file."""
+    from holdfast.api import verify_problem
+
+    alone = replace(problem, instances=(instance,))
+    return verify_problem(
+        alone, instance.id, timeout=asked.timeout, workers=asked.workers, memory_mib=asked.memory_mib, seed=asked.seed
+    )
 
 
 def verify_file(path: Path, asked: Asked, start: float) -> int:

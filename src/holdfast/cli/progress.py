@@ -43,6 +43,25 @@ def terminal_progress(stream: TextIO | None = None) -> Iterator[Callable[[Progre
         stream.flush()
 
 
+@contextmanager
+def terminal_lines(stream: TextIO | None = None) -> Iterator[Callable[[str], None]]:
+    """A function that shows a sentence in place of the last one; it does nothing where standard error is no terminal."""
+    stream = stream or sys.stderr
+    terminal = stream.isatty()
+
+    def show(text: str) -> None:
+        if terminal:
+            stream.write(f"\r\x1b[2K{text[: shutil.get_terminal_size().columns - 1]}")
+            stream.flush()
+
+    try:
+        yield show
+    finally:
+        if terminal:
+            stream.write("\r\x1b[2K")
+            stream.flush()
+
+
 def line(progress: Progress) -> str:
     """One line about the state of the search."""
     return (
