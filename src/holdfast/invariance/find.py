@@ -20,9 +20,9 @@ from holdfast.errors import InputError
 from holdfast.invariance.equilibrium import krawczyk, newton
 from holdfast.invariance.level_set import boundary, image
 from holdfast.invariance.polytope import face_conditions, image_condition
-from holdfast.invariance.prove import prove
+from holdfast.invariance.prove import Proved, prove
 from holdfast.invariance.sets import inequalities
-from holdfast.invariance.shapes import FORMS, Form, Sampled, Shape, candidates, grow
+from holdfast.invariance.shapes import FORMS, Form, Sampled, Shape, candidates, evolve, grow, largest_size
 from holdfast.loop import ClosedLoop
 from holdfast.search.budget import Budget
 from holdfast.spec.condition import Condition
@@ -30,9 +30,13 @@ from holdfast.spec.temporal import Ellipsoid, Instance, Polytope, TemporalProper
 from holdfast.transforms import evaluate
 
 Kind = Literal["auto", "parallelotope", "ellipsoid", "box"]
-ROUNDS = 4000  # of the growth, where the time allows
-SHARE = 0.4  # of the time of a form for growing, the rest for proofs
-SHRINK = (0.995, 0.97, 0.93, 0.87, 0.8, 0.7, 0.6, 0.45, 0.3, 0.15, 0.05)  # sizes of what sampling found, tried in turn
+ROUNDS = 400  # of growth before a proof is tried
+SHARE = 0.3  # of the time left that one round of growth, or one proof, may take at most
+LEAST = 0.5  # seconds for a proof
+CLEARANCES = (0.02, 0.005, 0.001)  # asked of samples, as a share of the largest speed
+CLEARER = 1.7  # how much more clearly samples must be kept after a proof took too long
+WEIGHTS: Mapping[Form, int] = {"box": 1, "ellipsoid": 3, "parallelotope": 3}  # how the time is shared out
+HARD, IDLE = 5, 3  # so many proofs that take too long, or rounds that add nothing, are enough
 RADII = (1e-1, 1e-2, 1e-3, 1e-4, 1e-6, 1e-9)  # of boxes in which the equilibrium may be the only one
 REACH = 10.0  # half-width of the search where the plant has no domain
 
@@ -72,24 +76,22 @@ def find_invariant(
     found: list[Found] = []
     grown: list[Shape] = []  # directions that are good for one form may be for another
     for k, form in enumerate(forms):
-        left = begin + timeout - time.monotonic()
-        if left <= 0:
-            break
+        share = WEIGHTS[form] / sum(WEIGHTS[f] for f in forms[k:])
+        end = time.monotonic() + share * (begin + timeout - time.monotonic())
         rng = np.random.default_rng(seed)
-        shape = _largest(loop, form, centers, grown, low, high, rng, SHARE * left / (len(forms) - k), tell)
+        sampled = Sampled(loop, form, rng)
+        shape = _first(loop, sampled, form, centers, grown, low, high, rng)
         if shape is None:
-            tell(f"{form}: the linearisation suggests none")
+            tell(f"{form}: sampling suggests none")
             continue
-        grown.append(shape)
-        left = begin + timeout - time.monotonic()
-        proved = _proved(loop, shape, left / (len(forms) - k), workers, tell)
+        proved = _largest(loop, sampled, shape, low, high, rng, end, workers, tell)
         if proved is None:
             continue
+        grown.append(proved)
         center = min(centers, key=lambda c: float(np.linalg.norm(c - proved.center)))
-        states = proved.states()
-        asked = asking(instance, states)
-        volume = math.exp(proved.log_volume)
-        found.append(Found(states, form, volume, center, _unique(loop, center), asked, time.monotonic() - begin))
+        states, volume = proved.states(), math.exp(proved.log_volume)
+        asked, unique = asking(instance, states), _unique(loop, center)
+        found.append(Found(states, form, volume, center, unique, asked, time.monotonic() - begin))
     return sorted(found, key=lambda f: -f.volume)
 
 
@@ -138,53 +140,95 @@ def _settled(loop: ClosedLoop, x: np.ndarray, low: np.ndarray, high: np.ndarray,
     return x
 
 
-def _largest(
-    loop: ClosedLoop, form: Form, centers: Sequence[np.ndarray], grown: Sequence[Shape], low: np.ndarray, high: np.ndarray,
-    rng: np.random.Generator, seconds: float, tell: Callable[[str], None],
+def _first(
+    loop: ClosedLoop, sampled: Sampled, form: Form, centers: Sequence[np.ndarray], grown: Sequence[Shape], low: np.ndarray,
+    high: np.ndarray, rng: np.random.Generator,
 ) -> Shape | None:  # fmt: skip
-    """The largest set of a form that the samples say is kept."""
-    end = time.monotonic() + seconds
-    sampled = Sampled(loop, form, rng)
-    best: Shape | None = None
+    """The largest set of a form that the samples say is kept, among first candidates."""
     starts = [s for center in centers for s in candidates(loop, center, form, 0.5 * (high - low))]
     if form != "box":
         starts += [replace(s, form=form) for s in grown]
-    for start in starts:
-        for shape in grow(sampled, start, low, high, rng, 0):
-            if best is None or shape.log_volume > best.log_volume:
-                best = shape
-    if best is None:
-        return None
-    start = best
-    for shape in grow(sampled, start, low, high, rng, ROUNDS, lambda: time.monotonic() > end):
-        best = shape
-    tell(f"{form}: samples suggest volume {math.exp(best.log_volume):.4g}")
-    return best
-
-
-def _proved(loop: ClosedLoop, shape: Shape, seconds: float, workers: int, tell: Callable[[str], None]) -> Shape | None:
-    """The largest of some sizes of the set that is proved."""
-    end = time.monotonic() + seconds
-    for factor in SHRINK:
-        trial = shape.scaled(factor)
-        left = end - time.monotonic()
-        if left <= 0:
-            break
-        if holds(loop, trial.states(), 0.4 * left, workers):
-            tell(f"{shape.form}: proved, volume {math.exp(trial.log_volume):.4g}")
-            return trial
-        tell(f"{shape.form}: not proved at {factor:g} of the size")
+    for clearance in CLEARANCES:
+        sampled.clearance = clearance
+        kept = [shape for start in starts for shape in grow(sampled, start, low, high, rng, 0)]
+        if kept:
+            return max(kept, key=lambda s: s.log_volume)
     return None
 
 
-def holds(loop: ClosedLoop, states: Polytope | Ellipsoid, seconds: float, workers: int = 1) -> bool:
-    """Whether the set is proved to be invariant within the time; ends at once where a point violates a condition."""
+def _largest(
+    loop: ClosedLoop, sampled: Sampled, shape: Shape, low: np.ndarray, high: np.ndarray, rng: np.random.Generator,
+    end: float, workers: int, tell: Callable[[str], None],
+) -> Shape | None:  # fmt: skip
+    """The largest proved set: growth and proof in turn, points at which a proof fails are samples from then on."""
+    proved: Shape | None = None
+    hard = idle = 0
+    while time.monotonic() < end and hard < HARD and idle < IDLE:
+        slice_end = time.monotonic() + SHARE * (end - time.monotonic())
+        before = shape.log_volume
+        for better in evolve(sampled, shape, low, high, rng, ROUNDS, lambda e=slice_end: time.monotonic() > e):  # type: ignore[misc]
+            shape = better
+        idle = 0 if shape.log_volume > before + 0.01 else idle + 1
+        trial = shape
+        if proved is not None and trial.log_volume <= proved.log_volume + 1e-3:
+            continue
+        seconds = max(LEAST, SHARE * (end - time.monotonic()))
+        done = attempt(loop, trial.states(), seconds, workers)
+        if done is None:
+            proved, hard = trial, 0
+            tell(f"{shape.form}: proved, volume {math.exp(trial.log_volume):.4g}")
+            continue
+        idle = 0
+        points = _states_of(done, trial)
+        if len(points):
+            sampled.add(trial, points)
+            again = largest_size(sampled, shape, 0.97 ** np.arange(60.0), low, high)
+            if not again and proved is None:
+                break
+            shape = shape.scaled(again) if again else (proved or shape)
+            tell(f"{shape.form}: {len(points)} points to heed, volume {math.exp(shape.log_volume):.4g} suggested now")
+        else:
+            tell(f"{shape.form}: no proof within {seconds:.1f} s at volume {math.exp(trial.log_volume):.4g}")
+            hard += 1
+            sampled.clearance *= CLEARER
+            again = largest_size(sampled, shape, 0.97 ** np.arange(60.0), low, high)
+            if not again:
+                sampled.clearance /= CLEARER
+            shape = shape.scaled(again or 0.85)
+    return proved
+
+
+def attempt(loop: ClosedLoop, states: Polytope | Ellipsoid, seconds: float, workers: int = 1) -> Proved | None:
+    """None where the set is proved to be invariant within the time; else how the first condition that was not proved went.
+
+    Ends at once where a point violates a condition in plain arithmetic.
+    """
     budget = Budget(seconds)
     for condition in conditions_of(loop, states):
         done = prove(condition, budget, workers, stop=lambda region, x: True)
         if not done.holds:
-            return False
-    return True
+            return done
+    return None
+
+
+def holds(loop: ClosedLoop, states: Polytope | Ellipsoid, seconds: float, workers: int = 1) -> bool:
+    """Whether the set is proved to be invariant within the time."""
+    return attempt(loop, states, seconds, workers) is None
+
+
+def _states_of(done: Proved, shape: Shape) -> np.ndarray:
+    """The points at which a proof failed as (states, disturbances, parameters), (K, variables)."""
+    points = np.array([x for _, x in done.points])
+    if not len(points) or shape.form == "ellipsoid":
+        return points
+    n = len(shape.center)
+    rows = [int(name.removeprefix("row ")) - 1 for name in done.condition.variables[:n]]
+    polytope = shape.states()
+    assert isinstance(polytope, Polytope)
+    y = np.empty((len(points), n))
+    y[:, rows] = points[:, :n]
+    y = y / np.array([float(v or 0) for v in polytope.upper])
+    return np.concatenate([shape.center + y @ shape.V.T, points[:, n:]], axis=1)
 
 
 def conditions_of(loop: ClosedLoop, states: Polytope | Ellipsoid, where: str = "set found") -> list[Condition]:

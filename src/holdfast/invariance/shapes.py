@@ -23,9 +23,8 @@ from holdfast.spec.temporal import Ellipsoid, Polytope
 from holdfast.transforms import derivative, evaluate
 
 Form = Literal["parallelotope", "ellipsoid", "box"]
-FORMS: tuple[Form, ...] = ("ellipsoid", "parallelotope", "box")
+FORMS: tuple[Form, ...] = ("box", "ellipsoid", "parallelotope")
 DIGITS = 7  # significant ones of the numbers of a set
-CLEAR = 0.02  # how clearly samples must point inwards, as a share of the speed in the set's own units
 SAMPLES = 1 << 10  # per candidate and size
 LEAST = 1.003  # a change must make the set so much larger in every direction
 FURTHER = np.array([1.01, 1.03, 1.07, 1.15, 1.3])
@@ -134,6 +133,7 @@ class Sampled:
 
     def __init__(self, loop: ClosedLoop, form: Form, rng: np.random.Generator, samples: int = SAMPLES):
         self._loop, self._form = loop, form
+        self.clearance = 0.02  # asked of all samples, as a share of the largest speed in the set's own units
         n = len(loop.states)
         self._jacobian = derivative(loop.dynamics) if len(loop.others) else None
         if form == "ellipsoid":
@@ -155,6 +155,7 @@ class Sampled:
             self.y = np.concatenate([self.y, shrunk])
             normal = self.y
         self._outwards = normal
+        self._fixed = np.zeros(len(self.y), bool)  # samples that come with disturbances and parameters
         self._others = np.broadcast_to(0.5 * (loop.others.lower + loop.others.upper), (len(self.y), len(loop.others)))
 
     def aim(self, shape: Shape) -> None:
@@ -169,7 +170,23 @@ class Sampled:
             v = np.concatenate([x, middle], axis=1)
             J = evaluate(graph, self._jacobian.parameters, [v])[graph.outputs[0]].reshape(len(x), n, -1)
         push = np.einsum("ki,kij->kj", self._outwards @ back, J[:, :, n:])
-        self._others = np.where(push > 0, loop.others.upper, loop.others.lower)
+        aimed = np.where(push > 0, loop.others.upper, loop.others.lower)
+        self._others = np.where(self._fixed[:, None], self._others, aimed)
+
+    def add(self, shape: Shape, points: np.ndarray) -> None:
+        """Further samples: points (K, variables) on the boundary of the shape (maps: in it) at which a claim failed."""
+        n = len(self._loop.states)
+        y = (points[:, :n] - shape.center) @ np.linalg.inv(shape.V).T
+        if self._form == "ellipsoid":
+            normal = y / np.maximum(np.linalg.norm(y, axis=1), 1e-300)[:, None]
+            y = normal if self._loop.kind == "ode" else y
+        else:
+            face = np.argmax(abs(y), axis=1)
+            normal = np.zeros_like(y)
+            normal[np.arange(len(y)), face] = np.sign(y[np.arange(len(y)), face])
+        self.y, self._outwards = np.concatenate([self.y, y]), np.concatenate([self._outwards, normal])
+        self._others = np.concatenate([self._others, points[:, n:]])
+        self._fixed = np.concatenate([self._fixed, np.ones(len(y), bool)])
 
     def clear(self, shape: Shape, sizes: np.ndarray) -> np.ndarray:
         """For each size the least clearance over all samples: positive where every sample is kept, as a share of the speed."""
@@ -203,20 +220,18 @@ def largest_size(sampled: Sampled, shape: Shape, sizes: np.ndarray, low: np.ndar
         return 0.0
     most = float((room / shape.half_widths()).min())
     sizes = np.unique(np.minimum(sizes, most))
-    fine = sampled.clear(shape, sizes) > CLEAR
+    fine = sampled.clear(shape, sizes) > sampled.clearance
     return float(sizes[fine].max(initial=0.0))
 
 
 def grow(
-    sampled: Sampled, shape: Shape, low: np.ndarray, high: np.ndarray, rng: np.random.Generator, rounds: int,
-    expired: Callable[[], bool] = lambda: False,
-) -> Iterator[Shape]:  # fmt: skip
+    sampled: Sampled, shape: Shape, low: np.ndarray, high: np.ndarray, rng: np.random.Generator, rounds: int
+) -> Iterator[Shape]:
     """Ever larger sets that the samples say are kept: random changes of directions and centre (a (1+1) evolution strategy).
 
-    Rechenberg, Evolutionsstrategie, 1973. ``low``, ``high``: the box that the sets stay in. Yields every improvement, and after ``rounds``
-    tries, or when the time is over, ends; nothing where no size is kept.
+    Rechenberg, Evolutionsstrategie, 1973. ``low``, ``high``: the box that the sets stay in. Yields every improvement; nothing where no size
+    is kept.
     """
-    n = len(shape.center)
     room = np.minimum(high - shape.center, shape.center - low)
     most = float((room / shape.half_widths()).min()) if (room > 0).all() else 0.0
     if not most:
@@ -227,23 +242,31 @@ def grow(
         return
     best = shape.scaled(size)
     yield best
-    step = 0.15
+    yield from evolve(sampled, best, low, high, rng, rounds)
+
+
+def evolve(
+    sampled: Sampled, best: Shape, low: np.ndarray, high: np.ndarray, rng: np.random.Generator, rounds: int,
+    expired: Callable[[], bool] = lambda: False,
+) -> Iterator[Shape]:  # fmt: skip
+    """Improvements of a set that the samples say is kept, by so many random changes or until the time is over."""
+    n, step = len(best.center), 0.15
     for _ in range(rounds):
         if expired():
             break
         change = rng.normal(size=(n, n))
-        if shape.form == "box":
+        if best.form == "box":
             change = np.diag(np.diag(change))
         V = best.V @ (np.eye(n) + step * change)
         if not np.isfinite(np.linalg.slogdet(V)[1]):
             continue
-        trial = Shape(shape.form, best.center + 0.3 * step * (best.V @ rng.normal(size=n)), V)
+        trial = Shape(best.form, best.center + 0.3 * step * (best.V @ rng.normal(size=n)), V)
         trial = trial.scaled(math.exp((best.log_volume - trial.log_volume) / n))
         if largest_size(sampled, trial, np.array([LEAST]), low, high) < LEAST:
             step = max(step * 1.5**-0.25, 2e-3)
             continue
         trial = trial.scaled(max(LEAST, largest_size(sampled, trial, FURTHER, low, high)))
         sampled.aim(trial)
-        if sampled.clear(trial, np.ones(1))[0] > CLEAR:
+        if sampled.clear(trial, np.ones(1))[0] > sampled.clearance:
             best, step = trial, min(1.5 * step, 0.5)
             yield best
