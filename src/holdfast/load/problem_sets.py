@@ -100,6 +100,9 @@ def _polytope(place: Place, value: Any, plant: Plant, within: bool) -> Polytope:
     rows = _matrix(place.at("H"), fields["H"], size)
     if not rows:
         place.at("H").fail("found no rows")
+    for i, row in enumerate(rows):
+        if not any(row):
+            place.at("H").at(i).fail("found a row of zeros, which bounds nothing")
     lower, upper = (_ends(place.at(k), fields.get(k), len(rows), sign) for k, sign in (("lower", -1), ("upper", 1)))
     center = _vector(place.at("center"), fields["center"], size) if "center" in fields else (Fraction(0),) * size
     if all(a is None and b is None for a, b in zip(lower, upper, strict=True)):

@@ -19,6 +19,7 @@ from holdfast.spec.plant import Function, LoopData, PlantKind, Signals
 from holdfast.spec.region import Box
 from holdfast.transforms import embed, simplify
 from holdfast.transforms.compose import finish
+from holdfast.transforms.live_elements import live_elements
 
 _IDLE = ("reshape", "transpose")  # what may stand between a function's last operator and its output
 # right sides that are not locally Lipschitz: solutions need not be unique, nor sets with inward flow invariant
@@ -57,7 +58,16 @@ class ClosedLoop:
         )  # fmt: skip
 
     def on_states(self, model: Model) -> Model:
-        """A formula of the signals that reads states only, as a Model of the states (n,)."""
+        """A formula of the signals that reads states only, as a Model of the states (n,); InputError where it reads others.
+
+        What a set means must not depend on a disturbance or on an unknown parameter.
+        """
+        names = self.data.plant.signals.names
+        for i in _read(model):
+            if i >= len(self.states):
+                raise InputError(
+                    f"a set or function reads {names[i]}; accepted are states, and parameters that are given by a number"
+                )
         builder = GraphBuilder()
         x = builder.input((len(self.states),), "states")
         rest = math.prod(model.inputs[0].shape) - len(self.states)
@@ -175,6 +185,17 @@ def controller_model(data: LoopData) -> Model:
             builder, [inputs], (Tensor("variables", width),), (Tensor("inputs", builder.shape(inputs)),), "controller"
         )
     ).model
+
+
+def _read(model: Model) -> list[int]:
+    """Which elements of its one input a model depends on."""
+    builder = GraphBuilder()
+    v = builder.input(tuple(model.inputs[0].shape), model.inputs[0].name)
+    outputs = [_vector(builder, o) for o in embed(builder, model, [v])]
+    whole = outputs[0] if len(outputs) == 1 else builder.add("concat", outputs, axis=0)
+    size = builder.shape(whole)[0]
+    flat = finish(builder, [whole], model.inputs, (Tensor("values", (size,)),), model.name)
+    return live_elements(flat, range(size)).inputs.tolist()
 
 
 def _vector(builder: GraphBuilder, position: int) -> int:
