@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def closed(layers: LAYERS, state: Any, push: Any = 0.0, mass: float = MASSES[1])
 
 def drawn(sizes: tuple[int, ...], rng: np.random.Generator, bias: float) -> LAYERS:
     """Random first weights."""
-    pairs = zip(sizes[:-1], sizes[1:], strict=True)
+    pairs = pairwise(sizes)
     return [(rng.normal(size=(a, b)) / np.sqrt(a), bias * rng.normal(size=b)) for a, b in pairs]
 
 
