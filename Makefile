@@ -9,7 +9,7 @@ INPUTS := pyproject.toml constraints.txt
 .DELETE_ON_ERROR:
 
 help:
-	@echo 'make demo    install into .venv, then one proof and one counterexample on the project'"'"'s own networks'
+	@echo 'make demo    install into .venv, train a controller, certify and find sets it never leaves, refute a claim'
 	@echo 'make test    install into .venv, then the test suite'
 	@echo 'make lint    the checks without the test suite'
 	@echo 'make check   format, lint, types, layers, documentation, tests: the same as continuous integration'
