@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from holdfast.api import bound, load_problem, load_property, verify, verify_problem
+    from holdfast.api import bound, find_invariant, load_problem, load_property, verify, verify_problem
     from holdfast.bounds.bounder import Bounds
     from holdfast.certificate.check import Check, check
     from holdfast.errors import (
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from holdfast.load.function import load_function
     from holdfast.load.python_loop import Loop
     from holdfast.spec.property import Property
-    from holdfast.verdict import CertificateStatus, Counterexample, Reason, Result, Verdict
+    from holdfast.verdict import CertificateStatus, Counterexample, Escape, Reason, Result, Verdict
 
 __version__ = "0.1.0"
 
@@ -36,6 +36,7 @@ __all__ = [
     "CertificateStatus",
     "Check",
     "Counterexample",
+    "Escape",
     "HoldfastError",
     "InputError",
     "InternalError",
@@ -52,6 +53,7 @@ __all__ = [
     "Verdict",
     "bound",
     "check",
+    "find_invariant",
     "load",
     "load_function",
     "load_problem",
@@ -68,8 +70,12 @@ _HOME = {
     "check": "holdfast.certificate.check",
     "load_function": "holdfast.load.function",
     "Property": "holdfast.spec.property",
-    **dict.fromkeys(("bound", "load_problem", "load_property", "verify", "verify_problem"), "holdfast.api"),
-    **dict.fromkeys(("CertificateStatus", "Counterexample", "Reason", "Result", "Verdict"), "holdfast.verdict"),
+    **dict.fromkeys(
+        ("bound", "find_invariant", "load_problem", "load_property", "verify", "verify_problem"), "holdfast.api"
+    ),
+    **dict.fromkeys(
+        ("CertificateStatus", "Counterexample", "Escape", "Reason", "Result", "Verdict"), "holdfast.verdict"
+    ),
     **dict.fromkeys((name for name in __all__ if name.endswith("Error")), "holdfast.errors"),
 }
 

@@ -23,6 +23,7 @@ from holdfast.verdict import Reason, Result, Verdict
 
 if TYPE_CHECKING:
     from holdfast.bounds.bounder import Bounds
+    from holdfast.invariance.find import Found
     from holdfast.search.verify import Progress
     from holdfast.spec.temporal import Instance, Problem
 
@@ -151,7 +152,7 @@ def verify_problem(
     from holdfast.invariance.decide import decide
 
     start = time.monotonic()
-    loaded = problem if not isinstance(problem, str | PathLike) else load_problem(problem)
+    loaded = _problem(problem)
     chosen = choose(loaded, instance)
     targets = certificate_files(chosen, certificate)
     results: dict[str, Result] = {}
@@ -176,6 +177,43 @@ def verify_problem(
     return results
 
 
+def find_invariant(
+    problem: Problem | Instance | File,
+    instance: str | None = None,
+    *,
+    timeout: float = 60.0,
+    seed: int = 0,
+    kind: Literal["auto", "parallelotope", "ellipsoid", "box"] = "auto",
+    workers: int = 1,
+    progress: Callable[[str], None] | None = None,
+) -> list[Found]:
+    """Finds sets around an equilibrium that the closed loop never leaves, and proves them: the largest first.
+
+    ``problem``: a problem (file), or a closed loop such as `holdfast.Loop` makes. ``instance``: which one of several.
+    ``timeout`` in seconds. Empty where no set was proved. Each set comes with its volume and with a problem that asks for
+    exactly this set (``.instance``), to be verified and written. Raises `holdfast.InputError`.
+    """
+    from holdfast.invariance.find import find_invariant as find
+    from holdfast.loop import close
+    from holdfast.spec.temporal import Instance
+
+    one = problem if isinstance(problem, Instance) else one_instance(_problem(problem), instance)
+    return find(
+        close(one.loop), one, timeout=timeout, seed=seed, kind=kind, workers=workers, tell=progress or (lambda _: None)
+    )
+
+
+def one_instance(problem: Problem, instance: str | None = None) -> Instance:
+    """The instance of that id, claims or not; without an id the only one. Raises InputError."""
+    ids = [one.id for one in problem.instances]
+    if instance is None and len(ids) > 1:
+        raise InputError(f"{problem.path}: has the instances {', '.join(ids)}; accepted is one of them")
+    if instance is not None and instance not in ids:
+        known = ", ".join(i for i in ids if i) or "none, the file is one problem"
+        raise InputError(f"{problem.path}: has no instance '{instance}'; its instances: {known}")
+    return problem.instances[0 if instance is None else ids.index(instance)]
+
+
 def choose(problem: Problem, instance: str | None = None) -> tuple[Instance, ...]:
     """The instances asked about: all that claim something, or the one of that id. Raises InputError."""
     if instance is None:
@@ -183,13 +221,10 @@ def choose(problem: Problem, instance: str | None = None) -> tuple[Instance, ...
         if not claiming:
             raise InputError(f"{problem.path}: nothing is claimed; accepted is a problem with a [[property]]")
         return claiming
-    found = tuple(one for one in problem.instances if one.id == instance)
-    if not found:
-        ids = ", ".join(one.id for one in problem.instances if one.id) or "none, the file is one problem"
-        raise InputError(f"{problem.path}: has no instance '{instance}'; its instances: {ids}")
-    if not found[0].properties:
+    found = one_instance(problem, instance)
+    if not found.properties:
         raise InputError(f"{problem.path}: instance {instance}: nothing is claimed; accepted is one with a property")
-    return found
+    return (found,)
 
 
 def certificate_files(instances: tuple[Instance, ...], target: File | None) -> dict[str, Path | None]:
@@ -205,6 +240,10 @@ def certificate_files(instances: tuple[Instance, ...], target: File | None) -> d
             "or one instance (--instance ID)"
         )
     return {instances[0].id: path}
+
+
+def _problem(problem: Problem | File) -> Problem:
+    return load_problem(problem) if isinstance(problem, str | PathLike) else problem
 
 
 def _model(network: Model | File) -> Model:

@@ -157,6 +157,18 @@ def test_invariant_tells_the_size(run: Any, folder: Path) -> None:
     assert run("invariant", folder / "one" / "problem.toml", "--out", "x.toml").exit_code == 2
 
 
+def test_a_set_is_found_written_and_checked(run: Any, folder: Path) -> None:
+    out, certificate = folder / "found.toml", folder / "found.hfc"
+    words = ["--find", "--kind", "box", "--timeout", "4", "--out", out, "--certificate", certificate]
+    ended = run("invariant", folder / "two" / "problem.toml", "--instance", "large", *words)
+    assert ended.exit_code == 0, ended.stderr
+    assert ended.stdout.startswith("verified\n") and "; box of 2 rows: volume " in ended.stdout
+    assert run("check", out, certificate).exit_code == 0
+    assert run("verify", out, "--workers", "1").exit_code == 0
+    assert "accepted is one of them" in run("invariant", folder / "two" / "problem.toml", "--find").stderr
+    assert run("invariant", folder / "one" / "problem.toml", "--find", "--certificate", certificate).exit_code == 2
+
+
 def test_interrupt_keeps_what_is_known(run: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from holdfast.invariance import decide
 

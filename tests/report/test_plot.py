@@ -107,7 +107,7 @@ def test_simulation_follows_the_flow(tmp_path: Path) -> None:
 def test_what_cannot_be_drawn(tmp_path: Path) -> None:
     loaded = problem(tmp_path, SPIRAL + DISC + LATER)
     assert [scene.title for scene in scenes([(one, None) for one in loaded.instances], "")][:1] == ["disc"]
-    with pytest.raises(InputError, match="accepted are .png"):
+    with pytest.raises(InputError, match=r"accepted are \.png"):
         require_picture(tmp_path / "p.gif")
     with pytest.raises(InputError, match="does not exist"):
         require_picture(tmp_path / "absent" / "p.png")

@@ -19,9 +19,11 @@ from holdfast.errors import InputError
 from holdfast.report.json import require_writable
 
 if TYPE_CHECKING:
-    from holdfast.spec.temporal import Instance, Problem
+    from holdfast.spec.temporal import Instance
 
+Kind = Literal["auto", "box", "parallelotope", "ellipsoid"]
 FIND = 60.0  # seconds for a set to be found where nothing is said
+LEAST = 30.0  # seconds for the proof that is told
 SHARE = 0.8  # of the time; the rest is for the proof that is told
 
 
@@ -32,9 +34,7 @@ def invariant(
     find: Annotated[
         bool, typer.Option("--find", help="Find a set, instead of certifying the one in the file.")
     ] = False,
-    kind: Annotated[
-        Literal["auto", "box", "parallelotope", "ellipsoid"], typer.Option("--kind", help="Form of the set to find.")
-    ] = "auto",
+    kind: Annotated[Kind, typer.Option("--kind", help="Form of the set to find.")] = "auto",
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Write the problem with the found set (.toml).")
     ] = None,
@@ -109,39 +109,33 @@ def _tell(sizes: list[dict[str, str]]) -> None:
         emit(f"; {name}{size['set']}: {size['family']}, volume {size['volume']}")
 
 
-def _find(path: Path, asked: Asked, kind: str, out: Path | None, start: float) -> int:
+def _find(path: Path, asked: Asked, kind: Kind, out: Path | None, start: float) -> int:
     """A set is found; what is told is the verdict on it, proved once more like a set given in a file."""
-    from holdfast.api import load_problem
+    from holdfast.api import find_invariant, load_problem, one_instance
     from holdfast.cli.progress import terminal_lines
-    from holdfast.invariance.find import find_invariant
     from holdfast.load.problem_writing import write_problem
-    from holdfast.loop import close
     from holdfast.report.found import found_json, found_lines
 
     loaded = load_problem(path)
-    one = _one(loaded, asked.instance)
+    one = one_instance(loaded, asked.instance)
     limit = FIND if asked.timeout is None else asked.timeout
     left = max(0.0, limit - (time.perf_counter() - start))
     with terminal_lines() as tell:
         found = find_invariant(
-            close(one.loop),
-            one,
-            timeout=SHARE * left,
-            seed=asked.seed,
-            kind=kind,
-            workers=asked.workers or 1,
-            tell=tell,
-        )  # type: ignore[arg-type]
+            one, timeout=SHARE * left, seed=asked.seed, kind=kind, workers=asked.workers or 1, progress=tell
+        )
     if not found:
         emit("unknown" if asked.quiet else "unknown\n; no set was found that could be proved in the time")
         return UNDECIDED
     best = found[0]
+    again_in = max(LEAST, limit - (time.perf_counter() - start))  # it was proved in less
+    start = time.perf_counter()
     if out is not None:
         write_problem(best.instance, out, path)
-        again, chosen, results = decide_file(out, replace(asked, instance=None, timeout=None), start)
+        again, chosen, results = decide_file(out, replace(asked, instance=None, timeout=again_in), start)
     else:
         again, chosen = loaded, (best.instance,)
-        results = decide_given(again, best.instance, replace(asked, certificate=None, timeout=None))
+        results = decide_given(again, best.instance, replace(asked, certificate=None, timeout=again_in))
     from holdfast.report.loop import loop_text, overall
 
     emit(loop_text(again, results, quiet=asked.quiet))
@@ -152,15 +146,3 @@ def _find(path: Path, asked: Asked, kind: str, out: Path | None, start: float) -
             emit(f"; written to {out}")
     write_files(again, chosen, results, asked, found=found_json(found))
     return overall(results.values()).exit_status
-
-
-def _one(problem: Problem, instance: str | None) -> Instance:
-    """The instance a set is to be found for: the one of that id, or the only one."""
-    ids = [one.id for one in problem.instances]
-    if instance is None and len(ids) > 1:
-        raise InputError(f"{problem.path}: has the instances {', '.join(ids)}; choose one with --instance ID")
-    if instance is not None and instance not in ids:
-        raise InputError(
-            f"{problem.path}: has no instance '{instance}'; its instances: {', '.join(i for i in ids if i) or 'none'}"
-        )
-    return problem.instances[0 if instance is None else ids.index(instance)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from holdfast.invariance.find import Found
@@ -43,5 +43,5 @@ def found_json(found: Sequence[Found]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _point(names: Sequence[str], values: Sequence[float]) -> str:
+def _point(names: Sequence[str], values: Iterable[float]) -> str:
     return ", ".join(f"{name} = {float(value):.6g}" for name, value in zip(names, values, strict=True))

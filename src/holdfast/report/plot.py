@@ -45,7 +45,11 @@ def draw(scenes: Sequence[Scene], path: Path, title: str = "") -> None:
     width, height = (6.4, 5.4) if len(panels) == 1 else (4.4, 3.9)
     figure = Figure(figsize=(width * columns + (5.6 if bars else 0.4), height * rows + 1.0), layout="constrained")
     FigureCanvasAgg(figure)
-    main, side = figure.subfigures(1, 2, width_ratios=[width * columns, 5.2]) if bars else (figure, None)
+    main: Any = figure
+    side: Any = None
+    if bars:
+        halves: Any = figure.subfigures(1, 2, width_ratios=[width * columns, 5.2])
+        main, side = halves
     axes = np.array(main.subplots(rows, columns, squeeze=False)).ravel()
     entries: dict[str, Any] = {}
     for (scene, panel), ax in zip(panels, axes, strict=False):
@@ -260,7 +264,7 @@ def _bars(ax: Axes, scene: Scene) -> None:
     top = max(max(row[2], 1) for row in rows)
     ax.set_xscale("log")
     ax.set_xlim(0.7, top * 40)
-    for place, (_, proved, _, seconds) in zip(places, rows, strict=True):
+    for place, (_, proved, _, seconds) in enumerate(rows):
         ax.text(
             max(rows[place][2], 1) * 1.15,
             place,

@@ -25,6 +25,7 @@ MOST = 6  # panels of pairs of states
 GRID = 181  # of two states; less for sections
 COARSE = 31
 TRAJECTORIES = 10
+Field = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +58,7 @@ class Panel:
     view: tuple[np.ndarray, np.ndarray]
     outlines: tuple[Outline, ...]
     curves: tuple[Curve, ...]
-    field: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None = None
+    field: Field | None = None
     jumps: bool = False  # a map: the field is the change in one step
     point: np.ndarray | None = None  # the equilibrium
 
@@ -229,7 +230,7 @@ class _Stage:
         for k in pending:
             outlines.append(self._contour(k, i, j, view))
         domain = self._domain(i, j)
-        if domain is not None and (domain.polygon > view[0] - 1e-9).any() and _visible(domain.polygon, view):  # type: ignore[operator]
+        if domain is not None and domain.polygon is not None and _visible(domain.polygon, view):
             outlines.append(domain)
         field = self._field(i, j, view) if self.n == 2 else None
         return Panel(
@@ -284,7 +285,7 @@ class _Stage:
                 break
             best = x[int(np.argmin(height))][[i, j]]
             window = best + (window - window.mean(0)) / 12
-            xs, ys, x = self._plane(i, j, *window, count)
+            xs, ys, x = self._plane(i, j, window[0], window[1], count)
             height = over(x)
         kind = "" if self.n == 2 else " (section)" if self.escape is None else " (section through the start)"
         return Outline(role, label + kind, None, xs, ys, height.reshape(len(ys), len(xs)))
@@ -295,7 +296,7 @@ class _Stage:
             return None
         return Outline("domain", "domain", _corners(plant.domain.lower[[i, j]], plant.domain.upper[[i, j]]))
 
-    def _field(self, i: int, j: int, view: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, ...] | None:
+    def _field(self, i: int, j: int, view: tuple[np.ndarray, np.ndarray]) -> Field:
         xs, ys, x = self._plane(i, j, *view, COARSE)
         f = flow(self.loop, x)
         if self.loop.kind == "map":
