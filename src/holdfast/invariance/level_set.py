@@ -7,6 +7,7 @@ inequalities: on each piece of the boundary its function must decrease. docs/cer
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,16 +27,25 @@ from holdfast.transforms.compose import finish
 
 @dataclass(frozen=True, eq=False)
 class Sublevel:
-    """{x in D : h(x) <= top}: ``h`` Model (n,) -> (1,), ``name`` what messages call it; levels are enclosed."""
+    """{x in D : h(x) <= top}: ``h`` Model (n,) -> (1,), ``name`` what messages call it; levels are enclosed.
+
+    ``stripped``: h lacks its outer sigmoid, so that messages tell levels as the file writes them.
+    """
 
     h: Model
     top: Enclosed
     domain: Box
     name: str
+    stripped: bool = False
+
+    def said(self, level: Enclosed) -> str:
+        """A level for people."""
+        c = float(level[1])
+        return f"{1 / (1 + math.exp(-c)):.6g}" if self.stripped else f"{c:.6g}"
 
     def below(self, at: int, level: Enclosed) -> Row:
         """h <= level, over the feature ``at``."""
-        return row({at: 1}, -level[1], f"{self.name} <= {float(level[1]):.6g}", doubt=level[1] - level[0])
+        return row({at: 1}, -level[1], f"{self.name} <= {self.said(level)}", doubt=level[1] - level[0])
 
     def above(self, at: int, level: Enclosed, strict: bool = False) -> Row:
         """h >= level."""
@@ -66,7 +76,7 @@ def stay(loop: ClosedLoop, s: Sublevel) -> Condition:
         out = row({flow + i: -1 if upper else 1}, 0, f"{loop.states[i]} leaves the domain", strict=True)
         places.append((side(s.domain, i, upper), [rows.case([s.below(value, s.top), out])]))
     return _condition(
-        loop, f"{s.name} <= {float(s.top[1]):.6g} is not left through a face of the domain", f, rows, places
+        loop, f"{s.name} <= {s.said(s.top)} is not left through a face of the domain", f, rows, places
     )
 
 
@@ -119,7 +129,7 @@ def inside(loop: ClosedLoop, kept: Sequence[Sublevel], where: Box, target: Inequ
             raise InputError(
                 f"the set must lie in the domain: {name} ranges over [{where.lower[i]:g}, {where.upper[i]:g}] here"
             )
-    name = f"{{{kept[-1].name} <= {float(kept[-1].top[1]):.6g}}}" if kept else "the initial set"
+    name = f"{{{kept[-1].name} <= {kept[-1].said(kept[-1].top)}}}" if kept else "the initial set"
     return _condition(loop, f"{name} lies inside the next set", f, rows, [(where, cases)])
 
 
