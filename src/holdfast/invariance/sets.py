@@ -43,7 +43,9 @@ def inequalities(states: SetOfStates, loop: ClosedLoop, where: str) -> Inequalit
     if isinstance(states, Ellipsoid):
         forms, weights = square_root_free(states.P, where)
         h = sum_of_squares(forms, weights, states.center, -states.level)
-        return Inequalities(h, (row({0: 1}, 0, f"{where} <= {float(states.level):g}"),), ellipsoid_hull(states))
+        return Inequalities(
+            h, (row({0: 1}, 0, f"(x - center)' P (x - center) <= {float(states.level):g}"),), ellipsoid_hull(states)
+        )
     if isinstance(states, Level):
         domain = bounded_domain(loop, where)
         h, stripped = loop.function(states.function)
