@@ -19,6 +19,10 @@ from train import ANGLE, MASSES, PUSH, RATE, TORQUE, flow
 
 HERE = Path(__file__).parent
 FROM, TO, CLAIMED = 0.8, 0.15, 0.97  # levels of V in problem.toml
+CENTER, P = (
+    np.array([-0.00953114296, 0.0367878867]),
+    np.array([[3.534738464, 0.7294082325], [0.7294082325, 0.2141821516]]),
+)
 CORNERS = np.linalg.solve([[1, 0], [4.4, 1]], np.array([[0.42, 0.42, -0.42, -0.42, 0.42], [1.8, -1.8, -1.8, 1.8, 1.8]]))
 GREEN, BLUE, RED = "#009E73", "#0072B2", "#D55E00"  # colours that colour-blind people can tell apart
 
@@ -63,6 +67,9 @@ def main(out: Path) -> None:
     left.contour(angle, rate, V, [TO, FROM], colors=[GREEN], linewidths=1.8)
     claimed = left.contour(angle, rate, V, [CLAIMED], colors=[RED], linewidths=1.5, linestyles="dashed")
     left.plot(*CORNERS, color=BLUE, lw=1.8)
+    turn = np.linspace(0, 2 * np.pi, 300)
+    circle = np.array([np.cos(turn), np.sin(turn)])
+    left.plot(*(CENTER[:, None] + np.linalg.inv(np.linalg.cholesky(P)).T @ circle), color=BLUE, lw=1.8, ls=":")
     left.set(xlim=(-ANGLE, ANGLE), ylim=(-RATE, RATE), xlabel="angle from upright (rad)", ylabel="rate (rad/s)")
     left.set_title("what is proved of the pole")
 
@@ -87,6 +94,7 @@ def main(out: Path) -> None:
         ),
         plt.Rectangle((0, 0), 1, 1, color=GREEN, alpha=0.75, label=f"V ≤ {TO}: the dark part"),
         plt.Line2D([], [], color=BLUE, lw=1.8, label="parallelogram that is never left"),
+        plt.Line2D([], [], color=BLUE, lw=1.8, ls=":", label="ellipse that is never left, found"),
         plt.Line2D([], [], color=RED, ls="--", lw=1.5, label=f"V ≤ {CLAIMED}: claimed, and refuted"),
         plt.Line2D([], [], color=RED, lw=1.8, label="a way out of it"),
     ]
