@@ -52,4 +52,4 @@ def pace(loop: ClosedLoop, x: np.ndarray) -> float:
     spectrum = np.linalg.eigvals(jacobian)
     slowest = max(1e-3, float(np.abs(spectrum.real).min()))
     fastest = max(1e-3, float(np.abs(spectrum).max()))
-    return float(min(4 / slowest, STEPS / fastest))
+    return float(min(4 / slowest, 2 * STEPS / fastest))

@@ -17,7 +17,7 @@ from holdfast.errors import InputError
 from holdfast.invariance.polytope import as_polytope
 from holdfast.loop import ClosedLoop, close
 from holdfast.report.motion import ORBIT, STEPS, flow, nominal, pace, simulate
-from holdfast.report.shape import boundary_points, center_of, corners, excess, inward_flow, outline
+from holdfast.report.shape import boundary_points, center_of, corners, excess, hull_of_projection, inward_flow, outline
 from holdfast.spec.temporal import BoxSet, Ellipsoid, Instance, Polytope, SetOfStates, TemporalProperty
 from holdfast.verdict import Escape, Result, Verdict
 
@@ -220,9 +220,8 @@ class _Stage:
             else:
                 pending.append(k)
         if self.n > 2 and 0 in pending and self.points is not None and len(self.points):
-            outlines.append(
-                Outline("projection", "projection (sampled)", _around(self.points[:, [i, j]], self.anchor[[i, j]]))
-            )
+            shadow = hull_of_projection(self.over[0][2], self.points, i, j)
+            outlines.append(Outline("projection", "hull of its projection (sampled)", shadow))
         if self.initial is not None:
             low, high = self.initial.lower[[i, j]], self.initial.upper[[i, j]]
             outlines.append(Outline("initial", "initial set", _corners(low, high)))
@@ -328,17 +327,6 @@ def _visible(polygon: np.ndarray, view: tuple[np.ndarray, np.ndarray]) -> bool:
     """Whether some side of a box crosses the view."""
     low, high = polygon.min(0), polygon.max(0)
     return bool(((low > view[0]) & (low < view[1])).any() or ((high > view[0]) & (high < view[1])).any())
-
-
-def _around(points: np.ndarray, center: np.ndarray, bins: int = 48) -> np.ndarray:
-    """The farthest point in each sector around the center, in units of the spread."""
-    away = points - center
-    scale = np.maximum(np.abs(away).max(0), 1e-300)
-    angle = np.arctan2(away[:, 1] / scale[1], away[:, 0] / scale[0])
-    sector = np.floor((angle + np.pi) / (2 * np.pi) * bins).astype(int) % bins
-    size = np.hypot(*(away / scale).T)
-    best = [int(np.flatnonzero(sector == s)[np.argmax(size[sector == s])]) for s in range(bins) if (sector == s).any()]
-    return points[best]
 
 
 def scenes(instances: Sequence[tuple[Instance, Result | None]], title: str) -> list[Scene]:

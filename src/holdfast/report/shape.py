@@ -185,6 +185,25 @@ def inward_flow(states: Polytope, loop: ClosedLoop, seed: int = 0) -> list[tuple
     return found
 
 
+def hull_of_projection(over: Values, points: np.ndarray, i: int, j: int, seed: int = 0) -> np.ndarray:
+    """Corners (K, 2) of the projection's convex hull as far as a random search from ``points`` of the set gets."""
+    rng = np.random.default_rng(seed)
+    angles = np.linspace(0, 2 * np.pi, DIRECTIONS // 2, endpoint=False)
+    scale = np.maximum(np.ptp(points, axis=0), 1e-300)
+    ways = np.zeros((len(angles), len(scale)))
+    ways[:, i], ways[:, j] = np.cos(angles) / scale[i], np.sin(angles) / scale[j]
+    best = points[np.argmax(points @ ways.T, axis=0)]
+    for size in np.geomspace(0.1, 0.01, 30):
+        trial = best[:, None] + size * scale * rng.normal(size=(len(best), 6, len(scale)))
+        gain = ((trial - best[:, None]) * ways[:, None]).sum(2)
+        gain = np.where((over(trial.reshape(-1, len(scale))) <= 0).reshape(gain.shape), gain, -1.0)
+        pick = np.argmax(gain, axis=1)
+        rows = np.arange(len(best))
+        best = np.where((gain[rows, pick] > 0)[:, None], trial[rows, pick], best)
+        best = best[np.argmax(best @ ways.T, axis=0)]  # what one direction found may be better for another
+    return _ordered(best[:, [i, j]])
+
+
 def volume(states: SetOfStates, loop: ClosedLoop, seed: int = 0) -> Volume | None:
     """The volume: by formula where there is one, else sampled; None where no sample is inside."""
     n = len(loop.states)
