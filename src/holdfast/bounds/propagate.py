@@ -15,6 +15,7 @@ import numpy as np
 from holdfast.bounds.backward import concretise, relaxation, substitute, unit_rows
 from holdfast.bounds.cone import has_cones, within_cone
 from holdfast.bounds.enclosure import Enclosures, Problem, extend, plan, start
+from holdfast.bounds.forward import Forms
 from holdfast.operators import OPERATORS, LinearOperator, UnaryOperator
 
 Array = Any
@@ -34,22 +35,29 @@ def propagate(
     narrow: bool = True,
     reach: Array | None = None,
     refine: Any = None,
+    forward: Array | None = None,
 ) -> Enclosures:
     """Enclosures of all nodes on boxes (B, n).
 
     ``known``: node -> ranges (B, *shape) that hold on these boxes already. ``narrow``: whether to use backward
     substitution for pre-activations (else intervals only). ``reach``: inputs for which to keep how strongly bounds depend on them.
+    ``forward``: inputs that vary, where ranges are to be narrowed by affine forms instead, which is much cheaper and less tight.
     ``refine``: another function like `refine_rows` to narrow chosen elements with.
     """
     box = covered(problem, lower, upper)
     state = start(problem, *box)
     facts = plan(problem.graph)
     wanted = frozenset(facts.preactivations)
+    forms = None if forward is None else Forms(state, forward)
     for position in range(len(problem.graph)):
         extend(state, position, box)
         if known is not None and position in known:
             intersect(state, position, *known[position])
-        if position in wanted and facts.carries[position]:
+        if forms is not None:
+            intersect(state, position, *forms.extend())
+            if reach is not None and position in wanted and facts.carries[position]:
+                state.reach[position] = forms.reach(position)
+        elif position in wanted and facts.carries[position]:
             if narrow and position not in facts.settled:
                 _narrow(state, position, reach, refine or refine_rows)
             elif reach is not None:

@@ -6,9 +6,10 @@ lies in an ellipsoid on which the loop contracts. docs/certificates/loops.md, se
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,24 +21,26 @@ from holdfast.invariance.equilibrium import Linearisation, largest_contraction, 
 from holdfast.invariance.features import Features, features
 from holdfast.invariance.level_set import Sublevel, inside, later, reached
 from holdfast.invariance.lyapunov import Polynomial, fit
+from holdfast.invariance.prove import Proved, prove
 from holdfast.invariance.sets import Enclosed, Inequalities, inequalities
 from holdfast.invariance.sets import level as sublevel_level
 from holdfast.load.formula_graph import compile_formulas
 from holdfast.loop import ClosedLoop
+from holdfast.search.budget import Budget
 from holdfast.spec.condition import Condition
+from holdfast.spec.region import Box
 from holdfast.spec.temporal import Ellipsoid, Level, SetOfStates, TemporalProperty
 from holdfast.transforms import evaluate
 
 DEGREES = (2, 4, 6)
-SHARES = (
-    0.2,
-    0.1,
-    0.04,
-    0.01,
-    0.003,
-    0.001,
-)  # of the way from where the function stops to decrease up to the level of the claim
-SAMPLES = 40000
+ROUNDS = 3  # of a candidate and its counterexamples
+STARTS = 8  # points of the lowest values of the function, from which the equilibrium is looked for
+STAGES = 3  # polynomials one after the other
+SECONDS = (6.0, 30.0)  # for the proof of one of them, before and after everything was tried
+# of the way from where the function stops to decrease up to the level of the claim: the higher, the clearer the decrease above it,
+# and the harder to find a polynomial below
+SHARES = (0.2, 0.1, 0.04, 0.01, 0.003, 0.001)
+SAMPLES = 20000
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +62,9 @@ def start_of(prop: TemporalProperty, loop: ClosedLoop, where: str) -> tuple[Subl
     if isinstance(prop.states, Level):
         if prop.states.at_most is None:
             raise InputError(f"{where}: needs at_most")
-        return Sublevel(states.functions, enclosed(g.constant, g.doubt), states.hull, prop.states.function), states
+        stripped = loop.function(prop.states.function)[1]
+        level = enclosed(g.constant, g.doubt)
+        return Sublevel(states.functions, level, states.hull, prop.states.function, stripped), states
     return Sublevel(states.functions, enclosed(g.constant, g.doubt), states.hull, "the function of the set"), states
 
 
@@ -75,7 +80,9 @@ def same_level(a: SetOfStates, b: Any) -> bool:
     )
 
 
-def to_set(loop: ClosedLoop, prop: TemporalProperty, where: str) -> Plan:
+def to_set(
+    loop: ClosedLoop, prop: TemporalProperty, where: str, *, budget: Budget | None = None, workers: int = 1
+) -> Plan:
     """The plan for a target that is a set of states."""
     assert prop.states is not None and prop.target is not None and prop.target != "equilibrium"
     top, _ = start_of(prop, loop, f"{where} from")
@@ -95,91 +102,164 @@ def to_set(loop: ClosedLoop, prop: TemporalProperty, where: str) -> Plan:
     h = _values(top.h, points)[:, 0]
     least = float(h[outside].min()) if outside.any() else float(top.top[0])
     a, bottom = _lower_level(loop, prop.states, h.min() + 0.9 * (least - h.min()))
-    stage = Sublevel(top.h, bottom, top.domain, top.name)
+    stage = Sublevel(top.h, bottom, top.domain, top.name, top.stripped)
     conditions = [*reached(loop, top, bottom), inside(loop, [stage], top.domain, target)]
     return Plan(tuple(conditions), {"stages": [{"level": str(a)}], "end": "set"})
 
 
 def to_equilibrium(
-    loop: ClosedLoop, prop: TemporalProperty, where: str, tell: Callable[[str], None] = lambda _: None
-) -> Plan | str:
-    """The plan for the equilibrium as a target, or a sentence that says why there is none."""
+    loop: ClosedLoop, prop: TemporalProperty, where: str, tell: Callable[[str], None] = lambda _: None,
+    *, budget: Budget | None = None, workers: int = 1,
+) -> Plan | str:  # fmt: skip
+    """The plan for the equilibrium as a target, or a sentence that says why there is none.
+
+    What leads from a low level to the equilibrium is tried out with proofs of some seconds each, so that only the first stage of a
+    plan may turn out not to hold. ``budget``: the time left is not exceeded (by much).
+    """
     assert prop.states is not None
     if loop.disturbances:
         raise InputError(
             f"{where}: a loop with disturbances ({', '.join(loop.disturbances)}) need not settle at an equilibrium; give a set as `to`"
         )
+    budget = budget or Budget()
     top, _ = start_of(prop, loop, f"{where} from")
     rng = np.random.default_rng(0)
     points = _drawn(top, SAMPLES, rng)
     if not len(points):
         return "no point of the set `from` was found"
     h = _values(top.h, points)[:, 0]
-    center = newton(loop, points[h.argmin()])
-    if center is None or not (center >= top.domain.lower).all() or not (center <= top.domain.upper).all():
+    center = _equilibrium(
+        loop, [*points[np.argsort(h)[:STARTS]], 0.5 * (top.domain.lower + top.domain.upper)], top.domain
+    )
+    if center is None:
         return "no equilibrium was found inside the domain"
     reach = np.minimum(top.domain.upper - center, center - top.domain.lower)
     end = largest_contraction(loop, center, reach)
     if end is None:
         return "the loop is not proved to contract around its equilibrium (its linearisation may be unstable, or its right side not smooth there)"
     tell(f"contracts on an ellipsoid of half-widths {_half_widths(end)}")
-    stop = _stop(loop, top, end, points, rng)
-    ceiling = float(top.top[0])
-    found = None
-    for (
-        share
-    ) in SHARES:  # the higher the level, the clearer the decrease above it, and the harder to find a polynomial below
-        a, bottom = _lower_level(loop, prop.states, stop + share * (ceiling - stop))
-        if not bottom[1] < top.top[0]:
-            continue
-        first = Sublevel(top.h, bottom, top.domain, top.name)
-        cloud = Cloud(first, end, rng)
-        if not (cloud.inner(cloud.draw(4000)) > 0.99).any():
-            found = a, first, None
-            break
-        polynomial = _polynomial(loop, cloud, end)
-        if polynomial is not None:
-            found = a, first, polynomial
-            break
-    if found is None:
-        return f"no polynomial of degree up to {DEGREES[-1]} was found that decreases between a low level set of {top.name} and the ellipsoid of contraction"
-    a, first, polynomial = found
-    stages: list[dict[str, str]] = [{"level": str(a)}]
-    kept = [first]
-    conditions = reached(loop, top, first.top)
-    if polynomial is not None:
-        p, value = polynomial
-        text = p.formula(loop.states)
-        tell(f"{top.name} leads down to {float(a):.6g}, a polynomial of degree {max(map(len, p.terms))} from there on")
-        model = loop.on_states(compile_formulas({"stage 1": text}, loop.data.plant.signals.names))
-        second = Sublevel(model, (Fraction(value), Fraction(value)), top.domain, "stage 1")
-        conditions.append(later(loop, kept, second))
-        kept.append(second)
-        stages.append({"function": text, "level": float(value).hex()})
+    stop, ceiling = _stop(loop, top, end, points, rng), float(top.top[0])
+    for seconds in SECONDS:
+        for share in SHARES:
+            a, bottom = _lower_level(loop, prop.states, stop + share * (ceiling - stop))
+            if not bottom[1] < top.top[0]:
+                continue
+            if budget.expired():
+                return "the time was over before a way from a low level set to the equilibrium was found"
+            first = Sublevel(top.h, bottom, top.domain, top.name, top.stripped)
+            chain = _chain(loop, first, end, rng, Effort(budget, seconds, workers))
+            if chain is None:
+                tell(f"no proof of what happens below {top.name} = {float(a):.6g}")
+                continue
+            texts, conditions = chain
+            tell(f"{top.name} leads down to {float(a):.6g}, {len(texts)} polynomials from there on")
+            proof = {
+                "stages": [{"level": str(a)}, *texts],
+                "end": {"center": [float(c).hex() for c in center], "P": [[float(v).hex() for v in row] for row in end.P], "level": str(end.level)},
+            }  # fmt: skip
+            notes = {
+                "equilibrium": center.tolist(),
+                "contraction": {"half_widths": _half_widths(end), "rate": end.rate},
+            }
+            return Plan((*reached(loop, top, first.top), *conditions), proof, notes)
+    return f"no polynomials of degree up to {DEGREES[-1]} were found that decrease between a low level set of {top.name} and the ellipsoid of contraction"
+
+
+def _equilibrium(loop: ClosedLoop, starts: Sequence[np.ndarray], domain: Box) -> np.ndarray | None:
+    for start in starts:
+        center = newton(loop, start)
+        if center is not None and (center > domain.lower).all() and (center < domain.upper).all():
+            return center
+    return None
+
+
+@dataclass(frozen=True, eq=False)
+class Effort:
+    """How long a proof on the way may take: so many seconds, within a budget."""
+
+    budget: Budget
+    seconds: float
+    workers: int
+
+    def prove(self, condition: Condition) -> Proved:
+        """The condition, with what is allowed."""
+        return prove(condition, Budget(min(self.seconds, max(self.budget.left, 0.0))), self.workers)
+
+
+def _chain(
+    loop: ClosedLoop, first: Sublevel, end: Contraction, rng: np.random.Generator, effort: Effort
+) -> tuple[list[dict[str, str]], list[Condition]] | None:
+    """Stages, as a certificate says them, from the set ``first`` into the ellipsoid, and their conditions: all were proved just now."""
     target = inequalities(
-        Ellipsoid(tuple(Fraction(float(c)) for c in center), end.P, end.level), loop, "ellipsoid of contraction"
+        Ellipsoid(tuple(Fraction(float(c)) for c in end.center), end.P, end.level), loop, "ellipsoid of contraction"
     )
-    conditions.append(inside(loop, kept, top.domain, target))
-    proof = {
-        "stages": stages,
-        "end": {"center": [float(c).hex() for c in center], "P": [[float(v).hex() for v in row] for row in end.P], "level": str(end.level)},
-    }  # fmt: skip
-    shape = {"P": [[float(v) for v in row] for row in end.P], "level": float(end.level)}
-    notes = {
-        "equilibrium": center.tolist(),
-        "contraction": {"half_widths": _half_widths(end), "rate": end.rate, **shape},
-    }
-    return Plan(tuple(conditions), proof, notes)
+    kept, texts, conditions = [first], [], []
+    while True:
+        cloud = Cloud(kept, end, rng)
+        if not (cloud.inner(cloud.draw(4000)) > 1.0).any():
+            last = inside(loop, kept, first.domain, target)
+            if effort.prove(last).holds:
+                return texts, [*conditions, last]
+        if len(kept) > STAGES:
+            return None
+        stage = _stage(loop, kept, cloud, end, effort)
+        if stage is None:
+            return None
+        p, value, condition = stage
+        text = p.formula(loop.states)
+        texts.append({"function": text, "level": value.hex()})
+        conditions.append(condition)
+        kept.append(_sublevel(loop, text, value, first.domain, len(kept)))
+
+
+def _stage(
+    loop: ClosedLoop, kept: Sequence[Sublevel], cloud: Cloud, end: Contraction, effort: Effort
+) -> tuple[Polynomial, float, Condition] | None:
+    """A polynomial that decreases, which is proved, from ``kept`` down into the ellipsoid, or into a multiple of it where none is found."""
+    line = Linearisation(loop)
+    turn = cloud.turn / cloud.far
+    sphere = np.random.default_rng(1).normal(size=(20000, len(end.center)))
+    sphere /= np.linalg.norm(sphere, axis=1)[:, None]
+    hole = 1.0
+    while hole == 1.0 or 2 * hole * cloud.radius < cloud.far:
+        for degree in DEGREES:
+            more = np.zeros((0, len(end.center)))
+            for _ in range(ROUNDS):
+                p = fit(line.flow, partial(cloud.draw, hole=hole), turn, end.center, degree, loop.kind == "map", more)
+                if p is None or effort.budget.expired():
+                    break
+                x = cloud.draw(20000, hole)
+                shell = end.center + hole * cloud.radius * sphere @ np.linalg.inv(cloud.turn).T
+                around = np.concatenate([x[cloud.inner(x) >= 0.97 * hole], shell])
+                value = 0.9 * float(p(around).min())
+                if value <= 0:
+                    break
+                stage = _sublevel(loop, p.formula(loop.states), value, kept[0].domain, len(kept))
+                condition = later(loop, kept, stage)
+                result = effort.prove(condition)
+                if result.holds:
+                    return p, value, condition
+                if not result.points:
+                    break
+                more = np.concatenate([more, *([x[None, : len(end.center)] for _, x in result.points])])
+        hole *= 4.0
+    return None
+
+
+def _sublevel(loop: ClosedLoop, text: str, value: float, domain: Box, number: int) -> Sublevel:
+    name = f"stage {number}"
+    model = loop.on_states(compile_formulas({name: text}, loop.data.plant.signals.names))
+    return Sublevel(model, (Fraction(value), Fraction(value)), domain, name)
 
 
 class Cloud:
     """Random points of a small set around an equilibrium, at all distances from it alike."""
 
-    def __init__(self, states: Sublevel, end: Contraction, rng: np.random.Generator):
+    def __init__(self, kept: Sequence[Sublevel], end: Contraction, rng: np.random.Generator):
         plain = np.array([[float(v) for v in row] for row in end.P])
         self.turn = np.linalg.cholesky(plain).T
         self.radius = float(end.level) ** 0.5
-        self._states, self._end, self._rng = states, end, rng
+        self._kept, self._end, self._rng = tuple(kept), end, rng
         self._far = self.radius
         while self._far < 1e12 * self.radius and len(self._shell(400, self._far, 2 * self._far)):
             self._far *= 2
@@ -190,15 +270,17 @@ class Cloud:
         z = self._rng.normal(size=(count, n))
         z *= (np.exp(self._rng.uniform(np.log(near), np.log(far), count)) / np.linalg.norm(z, axis=1))[:, None]
         x = self._end.center + z @ np.linalg.inv(self.turn).T
-        inside = ((x >= self._states.domain.lower) & (x <= self._states.domain.upper)).all(1)
-        x = x[inside]
-        return x[_values(self._states.h, x)[:, 0] <= float(self._states.top[1])] if len(x) else x
+        domain = self._kept[0].domain
+        x = x[((x >= domain.lower) & (x <= domain.upper)).all(1)]
+        for k in self._kept:
+            x = x[_values(k.h, x)[:, 0] <= float(k.top[1])] if len(x) else x
+        return x
 
-    def draw(self, count: int) -> np.ndarray:
-        """About ``count`` points, from a third of the ellipsoid outwards."""
+    def draw(self, count: int, hole: float = 1.0) -> np.ndarray:
+        """About ``count`` points, from a third of ``hole`` times the ellipsoid outwards."""
         parts: list[np.ndarray] = []
         for _ in range(40):
-            parts.append(self._shell(count, 0.3 * self.radius, self._far))
+            parts.append(self._shell(count, 0.3 * hole * self.radius, self._far))
             if sum(map(len, parts)) >= count:
                 break
         return np.concatenate(parts)[:count]
@@ -213,27 +295,9 @@ class Cloud:
         return self._far
 
 
-def _polynomial(loop: ClosedLoop, cloud: Cloud, end: Contraction) -> tuple[Polynomial, float] | None:
-    line = Linearisation(loop)
-    for degree in DEGREES:
-        turn = cloud.turn / cloud.far
-        p = fit(line.flow, cloud.draw, turn, end.center, degree, loop.kind == "map")
-        if p is None:
-            continue
-        x = cloud.draw(20000)
-        outside = cloud.inner(x) >= 0.97
-        sphere = np.random.default_rng(1).normal(size=(20000, len(end.center)))
-        sphere *= cloud.radius / np.linalg.norm(sphere, axis=1)[:, None]
-        shell = end.center + sphere @ np.linalg.inv(cloud.turn).T
-        value = 0.9 * float(min(p(x[outside]).min(initial=np.inf), p(shell).min()))
-        if value > 0:
-            return p, value
-    return None
-
-
 def _stop(loop: ClosedLoop, top: Sublevel, end: Contraction, points: np.ndarray, rng: np.random.Generator) -> float:
     """The level at which h stops to decrease near the equilibrium, as far as samples show."""
-    x = np.concatenate([points, Cloud(top, end, rng).draw(SAMPLES)])
+    x = np.concatenate([points, Cloud([top], end, rng).draw(SAMPLES)])
     f: Features = features(loop, top.h, change=True)
     others = 0.5 * (loop.others.lower + loop.others.upper)
     v = np.concatenate([x, np.broadcast_to(others, (len(x), len(others)))], axis=1)

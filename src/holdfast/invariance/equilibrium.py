@@ -11,7 +11,6 @@ from fractions import Fraction
 import flint
 import numpy as np
 import scipy.linalg
-import scipy.optimize
 
 from holdfast.bounds.bounder import bounds_of_rows, flat_problem
 from holdfast.invariance.contraction import Contraction, Jacobians, contraction
@@ -24,6 +23,7 @@ SHIFTS = (0.6, 0.2)  # of the decay of the linearisation: how fast trajectories 
 LEAST = 0.2  # of the decay of the linearisation: what is asked for at samples
 FAR = np.geomspace(1e-5, 1.0, 24)  # sizes of ellipsoids tried, in units of the reach; and of the one found so far
 NEAR = np.array([0.35, 0.7, 1.0, 1.15, 1.4])
+STARTS = 3  # shapes to start from
 FINE = np.linspace(0.04, 1.0, 25)
 SHARES = (0.95, 0.88, 0.8, 0.7, 0.55, 0.35, 0.15, 0.03)
 
@@ -143,61 +143,8 @@ def exact_symmetric(P: np.ndarray) -> Shape:
     return tuple(tuple(Fraction(float(P[max(i, j), min(i, j)])) for j in range(n)) for i in range(n))
 
 
-def common_shape(loop: ClosedLoop, J: np.ndarray, first: Shape, rounds: int = 60) -> Shape | None:
-    """A P with P J_k + J_k' P < 0 (maps: J_k' P J_k < P) for all the matrices J (K, n, n) given, or None.
-
-    Kelley, The cutting-plane method for solving convex programs, 1960: linear programs over the entries of P in coordinates in
-    which ``first`` is the identity; each round adds the eigenvectors that violate the inequalities most.
-    """
-    n = J.shape[1]
-    root = np.linalg.cholesky(np.array([[float(v) for v in entries] for entries in first])).T
-    A = root @ J @ np.linalg.inv(root)
-    pairs = [(i, k) for i in range(n) for k in range(i, n)]
-
-    def terms(u: np.ndarray, v: np.ndarray) -> np.ndarray:  # u' P v as a linear form of the entries, (K, entries)
-        return np.stack([u[:, i] * v[:, k] + (u[:, k] * v[:, i] if i != k else 0.0) for i, k in pairs], axis=1)
-
-    rows: list[np.ndarray] = []
-    rates = abs(A).max((1, 2))
-    P = np.eye(n)
-    best, found = -np.inf, None
-    for _ in range(rounds):
-        if loop.kind == "ode":
-            values, vectors = np.linalg.eigh((P @ A + A.transpose(0, 2, 1) @ P) / rates[:, None, None])
-        else:
-            values, vectors = np.linalg.eigh(A.transpose(0, 2, 1) @ P @ A - P)
-        least = float(np.linalg.eigvalsh(P)[0])
-        margin = min(float(-values.max()), least)
-        if margin > best:
-            best, found = margin, P
-        worst = np.argsort(-values[:, -1])[: 4 * n]
-        v = vectors[worst, :, -1]
-        moved = np.einsum("kij,kj->ki", A[worst], v)
-        if loop.kind == "ode":
-            cut = 2 * terms(v, moved) / rates[worst, None]
-        else:
-            cut = terms(moved, moved) - terms(v, v)
-        rows += [np.append(c, 1.0) for c in cut]  # form + margin <= 0
-        low = np.linalg.eigh(P)[1][:, :1].T
-        rows += [np.append(c, 1.0) for c in -terms(low, low)]
-        trace = np.array([float(i == k) for i, k in pairs] + [0.0])
-        result = scipy.optimize.linprog(
-            np.append(np.zeros(len(pairs)), -1.0), np.array(rows), np.zeros(len(rows)), trace[None], [float(n)],
-            bounds=[(-n, n)] * len(pairs) + [(None, 1.0)], method="highs",
-        )  # fmt: skip
-        if result.x is None or result.x[-1] <= max(1.2 * best, 0.0) + 1e-12:
-            break
-        P = np.zeros((n, n))
-        for value, (i, k) in zip(result.x, pairs, strict=False):
-            P[i, k] = P[k, i] = value
-    if found is None or best <= 0:
-        return None
-    P = root.T @ found @ root
-    return exact_symmetric(P / abs(P).max())
-
-
 def largest_contraction(
-    loop: ClosedLoop, center: np.ndarray, reach: np.ndarray, *, pieces: int = 1000, tries: int = 200, seed: int = 0
+    loop: ClosedLoop, center: np.ndarray, reach: np.ndarray, *, pieces: int = 1000, tries: int = 240, seed: int = 0
 ) -> Contraction | None:
     """The largest ellipsoid found on which the loop provably contracts.
 
@@ -206,13 +153,33 @@ def largest_contraction(
     many ``pieces`` is taken.
     """
     rng = np.random.default_rng(seed)
-    trial = _Trial(loop, center, reach, rng)
+    trial, dense = _Trial(loop, center, reach, rng), _Trial(loop, center, reach, rng, 1000)
     starts = [_root(P) for P in shapes(loop, center, reach)] + _modal(trial.line.jacobian(center), reach)
     sized = [(trial.volume(root, size), size * root) for root in starts if (size := trial.size(root, FAR)) > 0]
     if not sized:
         return None
-    best, root = max(sized, key=lambda found: found[0])
-    step, n = 0.3, len(center)
+    sized.sort(key=lambda found: -found[0])
+    roots = []
+    for value, root in sized[:STARTS]:
+        found = _walk(trial, value, root, tries // STARTS, rng)
+        size = dense.size(found, FINE)
+        if size > 0:
+            roots.append((trial.volume(found, size), size * found))
+    jacobians = Jacobians(loop)
+    for share in SHARES:
+        for _, root in sorted(roots, key=lambda found: -found[0])[:2]:
+            half = np.linalg.inv(root)
+            P = half.T @ half
+            exact, level = exact_symmetric(P / abs(P).max()), Fraction(share**2 / float(abs(P).max()))
+            proved = contraction(loop, center, exact, level, jacobians, pieces)
+            if proved is not None:
+                return proved
+    return None
+
+
+def _walk(trial: _Trial, best: float, root: np.ndarray, tries: int, rng: np.random.Generator) -> np.ndarray:
+    """A larger ellipsoid, by random changes of its shape that are kept where they help."""
+    step, n = 0.3, len(root)
     for _ in range(tries):
         candidate = root @ (np.eye(n) + step * rng.normal(size=(n, n)) / np.sqrt(n))
         size = trial.size(candidate, NEAR)
@@ -221,19 +188,7 @@ def largest_contraction(
             best, root, step = value, size * candidate, min(1.5 * step, 0.5)
         else:
             step = max(0.93 * step, 0.01)
-    dense = _Trial(loop, center, reach, rng, 1000)
-    jacobians = Jacobians(loop)
-    size = dense.size(root, FINE)
-    if size == 0:
-        return None
-    half = np.linalg.inv(size * root)
-    P = half.T @ half
-    exact = exact_symmetric(P / abs(P).max())
-    for share in SHARES:
-        found = contraction(loop, center, exact, Fraction(share**2 / float(abs(P).max())), jacobians, pieces)
-        if found is not None:
-            return found
-    return None
+    return root
 
 
 class _Trial:

@@ -70,16 +70,17 @@ def slopes(terms: tuple[tuple[int, ...], ...], z: np.ndarray, dz: np.ndarray) ->
 
 def fit(
     flow: Callable[[np.ndarray], np.ndarray], sample: Callable[[int], np.ndarray], turn: np.ndarray, center: np.ndarray,
-    degree: int, discrete: bool,
+    degree: int, discrete: bool, more: np.ndarray | None = None,
 ) -> Polynomial | None:  # fmt: skip
     """A polynomial of that degree that decreases at all samples drawn, or None.
 
-    ``flow``: right side (maps: next state) at points (K, n); ``sample``: draws about so many points where it is to decrease.
+    ``flow``: right side (maps: next state) at points (K, n); ``sample``: draws about so many points where it is to decrease;
+    ``more``: points (K, n) at which earlier candidates failed.
     """
     n = len(center)
     terms = tuple(t for d in range(2, degree + 1) for t in combinations_with_replacement(range(n), d))
     quadratic = np.array([float(len(t) == 2 and t[0] == t[1]) for t in terms])
-    x = sample(SAMPLES)
+    x = sample(SAMPLES) if more is None else np.concatenate([sample(SAMPLES), more])
     coefficients = None
     for _ in range(ROUNDS):
         rows, floors = _rows(flow, x, turn, center, terms, discrete)

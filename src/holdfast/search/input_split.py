@@ -31,6 +31,7 @@ from holdfast.verdict import Counterexample, Reason
 INHERIT = 1 << 14  # ranges of more elements than this are recomputed rather than kept
 FEW_INPUTS = 20  # so many varying inputs are always split themselves; of more, if few matter
 REACH_ENTRIES = 1 << 22  # a larger table of slopes is not worth making only to find out
+FEW_FORMS = 12  # varying inputs up to which affine forms of all neurons cost less than rows of them
 SHRUNK = 0.5  # a box clipped below this share of its volume is bounded again before it is split
 SLACK = 1e-9  # of the size of its terms: what a bound must exceed zero by, where a checker is to confirm it
 
@@ -65,6 +66,7 @@ class InputSplit:
     query: Query
     problem: Problem
     slack: float = 0.0  # of the size of its terms, what a bound must exceed zero by
+    cheap: bool = False  # ranges by affine forms: much cheaper per box, more boxes
     columns: np.ndarray = field(init=False)  # inputs that vary in some region
     low: np.ndarray = field(init=False)  # (regions, n)
     high: np.ndarray = field(init=False)
@@ -113,7 +115,13 @@ class InputSplit:
     def batch(self) -> int:
         """Sub-problems bounded at once: as many as keep coefficients within the cache."""
         widest = max(math.prod(node.shape) for node in self.problem.graph.nodes)
-        return int(np.clip(8192 // max(widest, 1), 2, 64))
+        share = 4 if self.forms is not None else 1  # forms are small
+        return int(np.clip(share * 8192 // max(widest, 1), 2, share * 64))
+
+    @property
+    def forms(self) -> np.ndarray | None:
+        """The inputs to make affine forms of, where that is asked for and cheap."""
+        return self.columns if self.cheap and len(self.columns) <= FEW_FORMS else None
 
     def enclose(self, boxes: Boxes) -> tuple[np.ndarray, np.ndarray, dict[int, tuple[np.ndarray, np.ndarray]]]:
         """The full boxes (B, n) and what is known about pre-activations on them."""
@@ -140,7 +148,7 @@ class InputSplit:
     def step(self, boxes: Boxes) -> Step:
         """Bound a batch, drop what is refuted, split the rest."""
         low, high, known = self.enclose(boxes)
-        state = propagate(self.problem, low, high, known=known, reach=self.columns)
+        state = propagate(self.problem, low, high, known=known, reach=self.columns, forward=self.forms)
         rows, value, bound, trace = self._rows(state, boxes)
         still, focus, worst = self._refute(boxes, rows, value)
         new_low, new_high, still = self._clip(state, boxes, rows, bound, still, low, high)
@@ -319,10 +327,11 @@ class InputSplit:
 
 
 def input_split(
-    query: Query, problem: Problem, replay: Replay, budget: Budget, workers: int, certify: Certify | None = None
-) -> Outcome:
-    """Run the search to its end or to its limits; ``certify``: keep a record of the proof."""
-    search = InputSplit(query, problem, SLACK if certify else 0.0)
+    query: Query, problem: Problem, replay: Replay, budget: Budget, workers: int, certify: Certify | None = None,
+    cheap: bool = False,
+) -> Outcome:  # fmt: skip
+    """Run the search to its end or to its limits; ``certify``: keep a record of the proof; ``cheap``: see `InputSplit`."""
+    search = InputSplit(query, problem, SLACK if certify else 0.0, cheap)
     roots = search.roots()
     writer = certify({"mode": "boxes"}) if certify else None
     if writer:
