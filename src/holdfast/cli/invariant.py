@@ -20,10 +20,12 @@ from holdfast.report.json import require_writable
 
 if TYPE_CHECKING:
     from holdfast.spec.temporal import Instance
+    from holdfast.verdict import Result
 
 Kind = Literal["auto", "box", "parallelotope", "ellipsoid"]
 FIND = 60.0  # seconds for a set to be found where nothing is said
 LEAST = 30.0  # seconds for the proof that is told
+NESTED = 5.0  # seconds for the family around a certified set
 SHARE = 0.8  # of the time; the rest is for the proof that is told
 
 
@@ -85,6 +87,7 @@ def _certify(path: Path, asked: Asked, start: float) -> int:
     sizes = _sizes(chosen)
     if not asked.quiet:
         _tell(sizes)
+    results = with_families(chosen, results, asked)
     write_files(loaded, chosen, results, asked, sets=sizes)
     return overall(results.values()).exit_status
 
@@ -107,6 +110,24 @@ def _tell(sizes: list[dict[str, str]]) -> None:
     for size in sizes:
         name = f"{size['instance']}: " if size["instance"] else ""
         emit(f"; {name}{size['set']}: {size['family']}, volume {size['volume']}")
+
+
+def with_families(chosen: tuple[Instance, ...], results: dict[str, Result], asked: Asked) -> dict[str, Result]:
+    """The results, with the nested sets around what was certified in their statistics; they are told, too."""
+    if asked.quiet and asked.plot is None and asked.json_file is None:
+        return results
+    from holdfast.report.nested import nested, nested_lines
+
+    found = dict(results)
+    for one in chosen:
+        result = results[one.id]
+        family = nested(one, NESTED) if result.verdict.value == "verified" else None
+        if family is not None:
+            found[one.id] = replace(result, statistics={**result.statistics, "family": family})
+            if not asked.quiet:
+                name = f"{one.id}: " if one.id else ""
+                emit("\n".join(f"; {name}{line}" for line in nested_lines(family)))
+    return found
 
 
 def _find(path: Path, asked: Asked, kind: Kind, out: Path | None, start: float) -> int:
@@ -144,5 +165,6 @@ def _find(path: Path, asked: Asked, kind: Kind, out: Path | None, start: float) 
             emit(f"; {line}")
         if out is not None:
             emit(f"; written to {out}")
+    results = with_families(chosen, results, asked)
     write_files(again, chosen, results, asked, found=found_json(found))
     return overall(results.values()).exit_status

@@ -26,6 +26,7 @@ STYLES: dict[str, tuple[str, str | None, str, float]] = {
     "unsafe": (RED, RED, "-", 1.6),
     "initial": (PURPLE, PURPLE, "-", 1.6),
     "ellipsoid": (GREEN, GREEN, "-", 1.6),
+    "family": (PURPLE, None, "-", 0.7),
     "projection": (BLUE, None, ":", 1.4),
     "domain": (DARK, None, "--", 1.0),
 }

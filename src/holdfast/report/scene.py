@@ -6,7 +6,7 @@ Between a result and `holdfast.report.plot`; the same numbers go into JSON files
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from itertools import combinations
 from typing import Any
@@ -130,6 +130,7 @@ class _Stage:
         point = notes.get("equilibrium")
         self.point = None if point is None else np.array(point, np.float64)
         self._ellipsoid(notes.get("contraction"))
+        self._family(notes.get("family"))
         self.over = [(role, label, *excess(s, loop)) for role, label, s in self.sets]
         low, high = (end for *_, end_low, end_high in self.over[:1] for end in (end_low, end_high))
         self.low, self.high = np.array(low), np.array(high)
@@ -152,6 +153,17 @@ class _Stage:
             P = tuple(tuple(Fraction(float(v)) for v in row) for row in found["P"])
             center = tuple(Fraction(float(v)) for v in self.point)
             self._add("ellipsoid", "contraction", Ellipsoid(center, P, Fraction(float(found["level"]))))
+
+    def _family(self, found: Any) -> None:
+        """Some of the nested sets: the largest, the smallest, and about eight between."""
+        if not isinstance(found, dict) or not self.sets or not isinstance(self.sets[0][2], BoxSet | Polytope):
+            return
+        shape = as_polytope(self.sets[0][2], self.loop, "the set")
+        count = len(found["lower"])
+        for k in sorted({round(t) for t in np.linspace(0, count - 1, 10)} - {found["given"]}):
+            low, high = (tuple(Fraction(float(v)) for v in found[end][k]) for end in ("lower", "upper"))
+            role, label = ("target", "attractive set") if k == count - 1 else ("family", "nested sets")
+            self._add(role, label, replace(shape, lower=low, upper=high))
 
     def _inner(self) -> np.ndarray:
         """A point of the set: 0, the middle of its box, or the deepest one of a sample."""
