@@ -80,7 +80,7 @@ def find_invariant(
         end = time.monotonic() + share * (begin + timeout - time.monotonic())
         rng = np.random.default_rng(seed)
         sampled = Sampled(loop, form, rng)
-        shape = _first(loop, sampled, form, centers, grown, low, high, rng)
+        shape = _first(loop, sampled, form, centers, grown, low, high, rng, end)
         if shape is None:
             tell(f"{form}: sampling suggests none")
             continue
@@ -142,15 +142,18 @@ def _settled(loop: ClosedLoop, x: np.ndarray, low: np.ndarray, high: np.ndarray,
 
 def _first(
     loop: ClosedLoop, sampled: Sampled, form: Form, centers: Sequence[np.ndarray], grown: Sequence[Shape], low: np.ndarray,
-    high: np.ndarray, rng: np.random.Generator,
+    high: np.ndarray, rng: np.random.Generator, end: float,
 ) -> Shape | None:  # fmt: skip
-    """The largest set of a form that the samples say is kept, among first candidates."""
+    """The largest set of a form that the samples say is kept, among first candidates, as many as the time allows."""
     starts = [s for center in centers for s in candidates(loop, center, form, 0.5 * (high - low))]
     if form != "box":
         starts += [replace(s, form=form) for s in grown]
     for clearance in CLEARANCES:
         sampled.clearance = clearance
-        kept = [shape for start in starts for shape in grow(sampled, start, low, high, rng, 0)]
+        kept: list[Shape] = []
+        for start in starts:
+            if time.monotonic() < end:
+                kept += grow(sampled, start, low, high, rng, 0)
         if kept:
             return max(kept, key=lambda s: s.log_volume)
     return None
