@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from holdfast.api import verify_problem
 from holdfast.errors import InputError
 from holdfast.loop import close
 from holdfast.report.motion import simulate
+from holdfast.report.nested import nested
 from holdfast.report.picture_file import require_picture
 from holdfast.report.plot import draw
 from holdfast.report.scene import Scene, scenes
@@ -96,6 +98,20 @@ def test_boundaries_and_volumes(tmp_path: Path) -> None:
     assert not len(boundary_points(over, np.full(3, 2.0), low, high))  # from outside there is nothing to follow
     size = volume(loaded.instances[0].properties[0].states, close(loaded.instances[0].loop))
     assert size is not None and abs(size.value - 4 / 3 * np.pi) < 6 * size.off and "sampled" in str(size)
+
+
+def test_nested_sets_are_inside_one_another_and_drawn(tmp_path: Path) -> None:
+    loaded = problem(tmp_path, SPIRAL + BOX.replace("[-0.5, 0.5]", "[-1, 1]").replace("2*x - y", "x"))
+    assert nested(loaded.instances[0], 10.0) is None  # its corners turn out: nothing to begin with
+    loaded = problem(tmp_path, HALVED)
+    family = nested(loaded.instances[0], 10.0)
+    assert family is not None and family["volumes"] == sorted(family["volumes"], reverse=True)
+    assert family["upper"][family["given"]] == [1.0, 1.0, 1.0]
+    result = verify_problem(loaded, workers=1)[""]
+    shown = replace(result, statistics={**result.statistics, "family": family})
+    (scene,) = scenes([(loaded.instances[0], shown)], "")
+    assert {"set", "family", "target"} <= {o.role for o in scene.panels[0].outlines}
+    draw([scene], tmp_path / "p.png")
 
 
 def test_simulation_follows_the_flow(tmp_path: Path) -> None:
