@@ -1,0 +1,125 @@
+"""The largest level up to which a condition on {h <= level} is proved, whenever the time is over.
+
+Cells with the least values of h come first, so that what is proved grows outward from the bottom; points that violate the condition lower
+the top at once, and cells proved before stay proved, as the set only shrinks. See docs/certificates/loops.md, section 3, decrease and stay.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+
+from holdfast.bounds.enclosure import OutOfTime, Problem
+from holdfast.invariance.prove import quiet
+from holdfast.invariance.sets import Enclosed
+from holdfast.rigor import FLOAT64
+from holdfast.search.budget import Budget
+from holdfast.search.frontier import Boxes, Frontier
+from holdfast.search.input_split import InputSplit
+from holdfast.search.workers import Workers
+from holdfast.spec.condition import Condition
+from holdfast.transforms import evaluate
+
+WIDE = 1 << 30  # cells kept in order of h
+SLACK = 1e-9  # as where a certificate is written
+
+
+@dataclass(frozen=True)
+class Reach:
+    """The condition holds with this ``level`` as its top (None: with no level tried); ``cells`` were looked at, ``open`` were left."""
+
+    level: float | None
+    cells: int
+    open: int
+    history: tuple[tuple[float, float], ...]  # seconds, level proved until then
+
+
+class _Outward(InputSplit):
+    """The same search, whose sub-problems are ordered by lower bounds of the first row, h - top."""
+
+    def _refute(self, boxes: Boxes, rows: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        still, focus, _ = super()._refute(boxes, rows, value)
+        least = np.where(np.isnan(value[:, 0]), -np.inf, value[:, 0])
+        return still, focus, np.maximum(least, boxes.bound)
+
+
+def furthest(
+    make: Callable[[Enclosed], Condition], top: float, budget: Budget, workers: int = 1,
+    tell: Callable[[float, float, int], None] = lambda seconds, level, cells: None,
+) -> Reach:  # fmt: skip
+    """The largest level, at most ``top``, with which the condition ``make(level)`` is proved within the time.
+
+    The condition's first row must be h - level <= 0, for every case of it. ``tell``: seconds, level proved so far, cells.
+    """
+    search = _search(make, top, budget)
+    frontier = Frontier(search.roots(), WIDE)
+    team, done, lost = None, 0, np.inf
+    history: list[tuple[float, float]] = []
+    try:
+        with quiet():
+            while len(frontier) and frontier.bound < 0 and not budget.expired():
+                if team is None and workers > 1 and len(frontier) > 2 * search.batch():
+                    team = Workers(search.step, workers)
+                tasks = [frontier.pop(search.batch()) for _ in range(1 if team is None else team.count)]
+                tasks = [task for task in tasks if len(task)]
+                try:
+                    steps = [search.step(t) for t in tasks] if team is None or len(tasks) < 2 else team.map(tasks)
+                except OutOfTime:
+                    for task in tasks:
+                        frontier.push(task)
+                    break
+                done += sum(map(len, tasks))
+                for step in steps:
+                    frontier.push(step.children)
+                    lost = min(lost, float(step.stuck.bound.min(initial=np.inf)))
+                level = _below(top, min(frontier.bound, lost, 0.0))
+                if level is not None and (not history or level > history[-1][1]):
+                    history.append((budget.seconds, level))
+                    tell(budget.seconds, level, done)
+                points = [x for step in steps for _, x in step.candidates]
+                lower = min([top, *(top + _first_row(search, x) for x in points)])
+                if lower < top:  # bounds of what is open are of h - top
+                    by = math.nextafter(top - lower, -math.inf)
+                    frontier, lost, top = _moved(frontier, by), math.nextafter(lost + by, -math.inf), lower
+                    search = _search(make, top, budget)
+                    if team is not None:
+                        team.close()
+                        team = None
+    finally:
+        if team is not None:
+            team.close()
+    return Reach(_below(top, min(frontier.bound, lost, 0.0)), done, len(frontier), tuple(history))
+
+
+def _search(make: Callable[[Enclosed], Condition], top: float, budget: Budget) -> _Outward:
+    query = make((Fraction(top), Fraction(top))).query()
+    problem = Problem.make(query.graph, query.parameters, query.radii, FLOAT64)
+    return _Outward(query, replace(problem, expired=budget.expired), SLACK, True)
+
+
+def _moved(frontier: Frontier, by: float) -> Frontier:
+    """The same cells, bounds of h - top for a top that is lower by so much; rounded down."""
+    boxes = frontier.pop(len(frontier))
+    with np.errstate(invalid="ignore"):
+        bound = np.nextafter(boxes.bound + by, -np.inf)
+    return Frontier(replace(boxes, bound=bound), WIDE)
+
+
+def _below(top: float, least: float) -> float | None:
+    """A level strictly below top + least, rounded down; top itself where nothing below it is open."""
+    if least >= 0:
+        return top
+    if least == -math.inf:
+        return None
+    return math.nextafter(math.nextafter(top + least, -math.inf), -math.inf)
+
+
+def _first_row(search: InputSplit, x: np.ndarray) -> float:
+    """h - top at a point that violates the condition: a little less than that, so that the point is left out."""
+    graph = search.query.graph
+    value = float(evaluate(graph, search.query.parameters, [x[None]])[graph.outputs[0]][0, 0])
+    return min(value, 0.0) - 1e-6 * (1 + abs(value))

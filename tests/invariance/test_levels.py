@@ -1,0 +1,59 @@
+"""The level proved is below every level that is violated, and near to it; whatever the time, what is said holds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from holdfast.invariance.level_set import Sublevel, decrease, stay
+from holdfast.invariance.levels import furthest
+from holdfast.load.formula_graph import compile_formulas
+from holdfast.load.problem import load_problem
+from holdfast.loop import ClosedLoop, close
+from holdfast.search.budget import Budget
+from holdfast.spec.region import Box
+
+TEXT = """format = "holdfast-problem/1"
+[plant]
+kind = "ode"
+states = ["x", "y"]
+derivative = { x = "-x + x*y^2", y = "-y + y*x^2" }
+domain = { x = [-3, 3], y = [-3, 3] }
+"""
+
+
+@pytest.fixture
+def example(tmp_path: Path) -> tuple[ClosedLoop, Sublevel]:
+    """V = x^2 + y^2: V' = -2 V + 4 x^2 y^2 is negative exactly where V < 2 on the diagonal."""
+    (tmp_path / "p.toml").write_text(TEXT)
+    loop = close(load_problem(tmp_path / "p.toml").instances[0].loop)
+    h = loop.on_states(compile_formulas({"V": "x^2 + y^2"}, loop.data.plant.signals.names))
+    return loop, Sublevel(h, (Fraction(8), Fraction(8)), Box.of([-3, -3], [3, 3]), "V")
+
+
+def test_band_grows_to_the_violation(example: tuple[ClosedLoop, Sublevel]) -> None:
+    loop, states = example
+    bottom = (Fraction(1, 100), Fraction(1, 100))
+    found = furthest(lambda t: decrease(loop, replace(states, top=t), bottom), 8.0, Budget(10))
+    assert found.level is not None and 1.99 < found.level < 2
+    assert all(level < 2 for _, level in found.history)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.02, 0.1])
+def test_any_time_is_sound(example: tuple[ClosedLoop, Sublevel], seconds: float) -> None:
+    loop, states = example
+    bottom = (Fraction(1, 100), Fraction(1, 100))
+    found = furthest(lambda t: decrease(loop, replace(states, top=t), bottom), 8.0, Budget(seconds))
+    assert found.level is None or found.level < 2
+
+
+def test_faces(example: tuple[ClosedLoop, Sublevel]) -> None:
+    """At x = 3 the flow points out where y^2 > 1, V > 10."""
+    loop, states = example
+    found = furthest(lambda t: stay(loop, replace(states, top=t)), 20.0, Budget(10))
+    assert found.level is not None and 9.99 < found.level <= 10
+    assert np.isfinite(found.level)
