@@ -7,6 +7,7 @@ error. Stands beside backward substitution, from which it takes the relaxations.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,7 +74,7 @@ class Forms:
     def reach(self, position: int) -> Array:
         """How strongly a node depends on each of the inputs (B, size, n)."""
         slopes = self.at[position].slopes
-        flat = np.swapaxes(slopes.reshape(*slopes.shape[:2], -1), 1, 2)
+        flat = np.swapaxes(slopes.reshape(*slopes.shape[:2], math.prod(slopes.shape[2:])), 1, 2)
         radius = np.asarray(self.state.radius)[:, self.inputs][:, None]
         return np.divide(abs(flat), radius, out=np.zeros_like(flat), where=radius > 0)
 
@@ -85,7 +86,7 @@ class Forms:
         error = np.array(radius)
         error[:, self.inputs] = 0.0
         batch = len(center)
-        return Form(center.reshape(batch, *shape), slopes.reshape(batch, -1, *shape), error.reshape(batch, *shape))
+        return Form(center.reshape(batch, *shape), slopes.reshape(batch, len(self.inputs), *shape), error.reshape(batch, *shape))
 
     def _constant(self, low: Array, high: Array) -> Form:
         a = self.state.problem.arithmetic
