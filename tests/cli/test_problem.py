@@ -85,7 +85,7 @@ def test_verified_with_a_certificate_that_is_valid(run: Any, folder: Path) -> No
 def test_several_instances(run: Any, folder: Path) -> None:
     file = folder / "two" / "problem.toml"
     ended = run("verify", file, "--workers", "1", "--quiet", "--plot", folder / "p.png", "--timeout", "60")
-    assert ended.exit_code == 1
+    assert ended.exit_code == 1, ended.stderr
     assert [line.split()[:2] for line in ended.stdout.splitlines()[1:]] == [
         ["small", "verified"],
         ["large", "falsified"],
@@ -215,7 +215,7 @@ def test_bench_contradictions_errors_and_what_is_left_out(run: Any, folder: Path
     text = several(("small", KEPT, "falsified"), ("large", LEFT, "open"), ("silent", "", "none"))
     (folder / "two" / "problem.toml").write_text(text)
     ended = run("bench", folder, "--workers", "1")
-    assert ended.exit_code == 1
+    assert ended.exit_code == 1, ended.stderr
     assert "WRONG: two small: verified, expected falsified" in ended.stdout
     assert "error: one: " in ended.stdout and "not a TOML file" in ended.stdout
     assert "1 instances claim nothing" in ended.stderr
