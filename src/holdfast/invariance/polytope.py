@@ -124,7 +124,7 @@ def _faces(
         regions.append(Region(product(box, others), (builder.case([*cut, out]),)))
     names = (*(f"row {k + 1}" for k in frame.rows), *loop.disturbances, *loop.parameters)
     what = _name(states, faces[0]) if len(faces) == 1 else f"{len(faces)} faces"
-    return Condition(f"{where}: no flow out of {what}", names, model, tuple(builder.rows), tuple(regions))
+    return Condition(f"{where}: no flow out of {what}", names, model, tuple(builder.rows), tuple(regions), rough=False)
 
 
 def _flow_through(

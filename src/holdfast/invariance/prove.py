@@ -96,7 +96,7 @@ def prove(
         numbered = Numbered(writer, first)
         begun = lambda _: numbered  # noqa: E731
     with quiet():
-        outcome = input_split(query, problem, witnesses, budget, workers, begun, cheap=True)  # type: ignore[arg-type]
+        outcome = input_split(query, problem, witnesses, budget, workers, begun, cheap=condition.rough)  # type: ignore[arg-type]
     return Proved(condition, outcome, budget.seconds - begin, tuple(witnesses.seen))
 
 

@@ -23,7 +23,8 @@ from holdfast.transforms import embed
 class Condition:
     """What is to be proved: in no region all rows of one of its cases hold.
 
-    ``features``: Model (N,) -> (F,) of the variables; ``purpose``: what it is good for, a clause.
+    ``features``: Model (N,) -> (F,) of the variables; ``purpose``: what it is good for, a clause. ``rough``: whether many boxes with rough
+    ranges are the better way to search (curved boundaries), rather than few with tight ones (faces, that a few boxes settle).
     """
 
     purpose: str
@@ -31,6 +32,7 @@ class Condition:
     features: Model
     rows: tuple[Row, ...]
     regions: tuple[Region, ...]
+    rough: bool = True
 
     def query(self) -> Query:
         """The engine's question."""
