@@ -39,7 +39,7 @@ STAGES = 3  # polynomials one after the other
 SECONDS = (6.0, 30.0)  # for the proof of one of them, before and after everything was tried
 # of the way from where the function stops to decrease up to the level of the claim: the higher, the clearer the decrease above it,
 # and the harder to find a polynomial below
-SHARES = (0.2, 0.1, 0.04, 0.01, 0.003, 0.001)
+SHARES = (0.05, 0.01, 0.15, 0.002)
 SAMPLES = 20000
 
 
