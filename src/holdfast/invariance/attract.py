@@ -193,7 +193,9 @@ def _chain(
     target = inequalities(
         Ellipsoid(tuple(Fraction(float(c)) for c in end.center), end.P, end.level), loop, "ellipsoid of contraction"
     )
-    kept, texts, conditions = [first], [], []
+    kept = [first]
+    texts: list[dict[str, str]] = []
+    conditions: list[Condition] = []
     while True:
         cloud = Cloud(kept, end, rng)
         if not (cloud.inner(cloud.draw(4000)) > 1.0).any():

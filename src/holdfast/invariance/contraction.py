@@ -154,7 +154,7 @@ class _Norm:
         left, left_off = (self.G, self.G_off) if kind == "ode" else (self.turned, self.turned_off)
         whole = abs(middle) + 2 * spread
         off = left_off @ whole @ abs(self.X) + gamma(2 * n + 8, FLOAT64) * (abs(left) @ whole @ abs(self.X))
-        signs = _patterns((low < high).any(0))
+        signs = _patterns(np.asarray(np.any(low < high, axis=0)))
         if signs is None:
             off = off + abs(left) @ spread @ abs(self.X) * (1 + gamma(2 * n + 8, FLOAT64))
             signs = np.zeros((1, n, n))
@@ -186,7 +186,7 @@ def _patterns(varies: np.ndarray) -> np.ndarray | None:
     bits = 1.0 - 2.0 * ((np.arange(2**free)[:, None] >> np.arange(free)) & 1)
     signs = np.zeros((2**free, *varies.shape))
     w = np.concatenate([np.ones((2**free, 1)), bits[:, : len(rows) - 1]], axis=1)  # both signs turned: the same matrix
-    signs[np.ix_(range(2**free), rows, columns)] = w[:, :, None] * bits[:, None, len(rows) - 1 :]
+    signs[np.ix_(np.arange(2**free), rows, columns)] = w[:, :, None] * bits[:, None, len(rows) - 1 :]
     return signs
 
 

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -41,8 +42,10 @@ class Reach:
 class _Outward(InputSplit):
     """The same search, whose sub-problems are ordered by lower bounds of the first row, h - top."""
 
-    def _refute(self, boxes: Boxes, rows: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        still, focus, _ = super()._refute(boxes, rows, value)
+    def _refute(
+        self, boxes: Boxes, rows: np.ndarray, value: np.ndarray, *more: Any, **named: Any
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        still, focus, _ = super()._refute(boxes, rows, value, *more, **named)
         least = np.where(np.isnan(value[:, 0]), -np.inf, value[:, 0])
         return still, focus, np.maximum(least, boxes.bound)
 
