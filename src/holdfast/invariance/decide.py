@@ -18,14 +18,17 @@ from holdfast.invariance.falsify import search as falsify
 from holdfast.invariance.plans import DECIDED, Plan, continuous, is_sampled, plan_of
 from holdfast.invariance.prove import Proved, prove, quiet
 from holdfast.invariance.sets import inequalities
+from holdfast.invariance.vacuous import is_empty
 from holdfast.loop import ClosedLoop
 from holdfast.search.budget import Budget, Progress
 from holdfast.search.verify import _cores
-from holdfast.spec.temporal import Instance, Problem, TemporalProperty
+from holdfast.spec.condition import Condition
+from holdfast.spec.temporal import BoxSet, Ellipsoid, Instance, Problem, TemporalProperty
 from holdfast.verdict import CertificateStatus, Escape, Reason, Result, Verdict
 
 QUICK = 1.0  # seconds of falsification before anything is proved
 LONGER = 10.0  # and after a proof has failed
+EMPTY = 2.0  # to find out whether a set without a sampled point has none
 __all__ = ["decide"]
 
 
@@ -106,8 +109,13 @@ class _Answer:
 def _plans(run: _Run) -> tuple[list[Plan], _Answer | None]:
     """One plan per property, or the answer where it is known already."""
     plans: list[Plan] = []
+    empty: list[str] = []
     for k, prop in enumerate(run.instance.properties):
         where = _place(run.problem, run.instance, k, prop)
+        if _vacuous(run, prop, where):
+            empty.append(f"{where}: the set it speaks of is empty")
+            if len(empty) == len(run.instance.properties):
+                return plans, _Answer(Reason.VACUOUS_REGION, ". ".join(empty))
         if prop.kind == "invariant" and run.falsifiable:
             found = _falsified(run, k, prop, where, seconds=min(QUICK, 0.2 * run.budget.left), rounds=1)
             if found is not None:
@@ -120,6 +128,18 @@ def _plans(run: _Run) -> tuple[list[Plan], _Answer | None]:
         run.notes.update(plan.notes)
         plans.append(plan)
     return plans, None
+
+
+def _vacuous(run: _Run, prop: TemporalProperty, where: str) -> bool:
+    """Whether the set that a property begins with (of a barrier: the unsafe one) is proved to have no point."""
+    if prop.states is None or isinstance(prop.states, BoxSet | Ellipsoid):
+        return False
+    states = inequalities(prop.states, run.loop, where)
+
+    def holds(condition: Condition) -> bool:
+        return prove(condition, Budget(min(EMPTY, 0.1 * run.budget.left)), 1).holds
+
+    return is_empty(run.loop, states, holds)
 
 
 def _falsified(run: _Run, k: int, prop: TemporalProperty, where: str, **options: Any) -> _Answer | None:
@@ -208,9 +228,12 @@ def _certificate(run: _Run, answer: _Answer, writer: CertificateWriter | None, p
 
 
 def _result(run: _Run, answer: _Answer, status: CertificateStatus | None) -> Result:
-    verdict = {Reason.PROVED: Verdict.VERIFIED, Reason.WITNESS: Verdict.FALSIFIED, Reason.TIME: Verdict.TIMEOUT}.get(
-        answer.reason, Verdict.UNKNOWN
-    )
+    verdict = {
+        Reason.PROVED: Verdict.VERIFIED,
+        Reason.VACUOUS_REGION: Verdict.VERIFIED,
+        Reason.WITNESS: Verdict.FALSIFIED,
+        Reason.TIME: Verdict.TIMEOUT,
+    }.get(answer.reason, Verdict.UNKNOWN)
     boxes = sum(done.outcome.boxes for done in run.proved)
     statistics = {"sub-problems": boxes, "conditions": len(run.proved), "phases": run.phases, **run.notes}
     statistics["margins"] = [

@@ -38,3 +38,13 @@ def input_gain(state: Enclosures, bound: LinearBound, trace: Trace, row: np.ndar
                 loss = np.abs(a)
             gain += np.matmul(loss[:, None], state.reach[source])[:, 0] * width
     return gain
+
+
+def hopeful_rows(state: Enclosures, rows: np.ndarray, value: np.ndarray, bound: LinearBound) -> np.ndarray:
+    """Rows (B, K) that splitting may refute: those that are positive somewhere, as far as known, and not linear on the box.
+
+    What a linear row can exclude is clipped away exactly; following it any further leads nowhere. ``value``: lower bounds.
+    """
+    upper = np.take_along_axis(state.upper[state.problem.graph.outputs[0]], rows, axis=1)
+    top = value + 2 * np.matmul(np.abs(bound.coefficients), np.asarray(state.radius)[:, :, None])[..., 0]
+    return (upper > 0) & ~(upper <= top + 1e-9 * (np.abs(upper) + np.abs(value)))

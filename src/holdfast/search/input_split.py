@@ -18,7 +18,7 @@ from holdfast.bounds.enclosure import Enclosures, OutOfTime, Problem, plan
 from holdfast.bounds.propagate import propagate
 from holdfast.certificate import CertificateWriter, Kind
 from holdfast.search.attack import margins, pad_cases, violation
-from holdfast.search.branching import input_gain
+from holdfast.search.branching import hopeful_rows, input_gain
 from holdfast.search.budget import Budget
 from holdfast.search.clipping import clip
 from holdfast.search.explain import box_text, case_text
@@ -150,7 +150,7 @@ class InputSplit:
         low, high, known = self.enclose(boxes)
         state = propagate(self.problem, low, high, known=known, reach=self.columns, forward=self.forms)
         rows, value, bound, trace = self._rows(state, boxes)
-        still, focus, worst = self._refute(boxes, rows, value)
+        still, focus, worst = self._refute(boxes, rows, value, hopeful_rows(state, rows, value, bound))
         new_low, new_high, still = self._clip(state, boxes, rows, bound, still, low, high)
         alive = np.flatnonzero(still.any(1))
         candidates = self._candidates(boxes, low, high, bound, focus, alive)
@@ -213,14 +213,21 @@ class InputSplit:
         picked = np.take_along_axis(value, np.maximum(at, 0).reshape(len(boxes), -1), axis=1).reshape(table.shape)
         return np.where(at >= 0, picked, -np.inf), at
 
-    def _refute(self, boxes: Boxes, rows: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _refute(
+        self, boxes: Boxes, rows: np.ndarray, value: np.ndarray, hopeful: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Open cases (B, C), the row (place in ``rows``) to work on, the worst bound of an open case."""
         values, at = self._case_values(boxes, rows, value)
         strict = self.query.strict[np.maximum(self.cases[boxes.region], 0)] & (at >= 0)
         refuted = ((values > 0) | (strict & (values >= 0))).any(2)
         still = boxes.open & ~refuted
         best = values.max(2)
-        best_place = np.take_along_axis(at, values.argmax(2)[:, :, None], axis=2)[:, :, 0]
+        preferred = values
+        if hopeful is not None:
+            promising = np.take_along_axis(hopeful, np.maximum(at, 0).reshape(len(boxes), -1), axis=1).reshape(at.shape)
+            preferred = np.where(promising & (at >= 0), values, -np.inf)
+            preferred = np.where(np.isfinite(preferred).any(2)[:, :, None], preferred, values)
+        best_place = np.take_along_axis(at, preferred.argmax(2)[:, :, None], axis=2)[:, :, 0]
         worst_case = np.where(still, best, np.inf).argmin(1)
         index = np.arange(len(boxes))
         worst = np.where(still.any(1), best[index, worst_case], np.inf)
