@@ -21,7 +21,7 @@ from holdfast_check.arithmetic import Invalid, Limit, Unreadable
 from holdfast_check.container import open_certificate
 from holdfast_check.escape import escapes
 from holdfast_check.loop import obligations
-from holdfast_check.problem import read_problem
+from holdfast_check.problem_file import document_of, read_problem, understood
 from holdfast_check.proof import assumed, prove
 from holdfast_check.property import read_property
 from holdfast_check.query import Query, join
@@ -63,9 +63,13 @@ def loop_verdict(text: bytes, data: bytes, files: Callable[[str], bytes], limit:
     """One line of figures if the certificate of a closed loop is valid; raises otherwise."""
     certificate = open_certificate(io.BytesIO(data), limit)
     header = certificate.header
+    document_of(text)  # first of all: whether it is a problem file
     if header["format"] != "holdfast-loop-certificate" or header["problem"] != hashlib.sha256(text).hexdigest():
         raise Invalid("the certificate is for another problem (sha256), or not for a closed loop")
+    if not isinstance(header["instance"], str):
+        raise Invalid("the certificate does not name an instance")
     problem = read_problem(text, header["instance"], files)
+    understood(problem)
     claim = f"{header['claim']} ({header['instance'] or 'the problem'})"
 
     def tick() -> None:
@@ -75,7 +79,7 @@ def loop_verdict(text: bytes, data: bytes, files: Callable[[str], bytes], limit:
     if header["claim"] == "falsified":
         escapes(problem, header["escape"], tick)
     else:
-        todo = obligations(problem, header["proofs"])
+        todo = obligations(problem, header["proofs"], tick)
     named = problem.used.keys() | (problem.paths() & header["networks"].keys())
     digests = {path: hashlib.sha256(problem.used.get(path) or files(path)).hexdigest() for path in named}
     if digests != header["networks"]:
@@ -145,6 +149,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"holdfast-check: limit reached ({type(error).__name__}): {error}", file=sys.stderr)
         return 3
     except Exception as error:
+        if loop and isinstance(error, Unreadable | OSError):  # whatever the certificate says
+            status, where = 2, sys.stderr
         said = str(error) if isinstance(error, Invalid | Unreadable) else f"{type(error).__name__}: {error}"
         print("invalid:" if status == 1 else "holdfast-check:", " ".join(said.split())[:500], file=where)
         return status

@@ -8,17 +8,17 @@ count: on no point of the set may the argument lie where the function is not smo
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
 
-from holdfast_check.derivative import Derivatives, ancestors
+from holdfast_check.derivative import Derivatives
 from holdfast_check.formula import Formulas, Number, Sum, number, plus, scale
-from holdfast_check.network import Node
 from holdfast_check.problem import Inequality, Pair, Problem, beyond
 from holdfast_check.property import Region, enclosing
 from holdfast_check.query import Query
+from holdfast_check.slicing import sliced
 
 Row = tuple[Sum, bool]
 Case = list[Row]
@@ -81,31 +81,27 @@ class Space:
         f = self.f
         f.emit([value for _, cases in regions for case in cases for value, _ in case] or [number(0)])
         more = [] if members is None else [[*members, (value, False)] for value in singular(f)]
-        listed = [(box, [*cases, *(more if k == 0 else [])]) for k, (box, cases) in enumerate(regions)]
-        rows = list(
-            {
-                (id(value), strict): (value, strict) for _, cases in listed for case in cases for value, strict in case
-            }.values()
+        full = [([*box, *self.box], [*cases, *(more if k == 0 else [])]) for k, (box, cases) in enumerate(regions)]
+        return queried(f, full)
+
+
+def queried(f: Formulas, regions: Sequence[tuple[Sequence[Pair], Sequence[Case]]]) -> Query:
+    """Regions, boxes of all free variables, and their cases."""
+    rows = list(
+        {
+            (id(value), strict): (value, strict) for _, cases in regions for case in cases for value, strict in case
+        }.values()
+    )
+    place = {(id(value), strict): k for k, (value, strict) in enumerate(rows)}
+    nodes, output = sliced(f.nodes, f.emit([value for value, _ in rows] or [number(0)]).place)
+    found = []
+    for box, cases in regions:
+        ends = [low for low, _ in box], [high for _, high in box]
+        numbers = tuple(tuple(place[id(value), strict] for value, strict in case) for case in cases)
+        found.append(
+            Region(enclosing(ends[0], False), enclosing(ends[1], True), tuple(ends[0]), tuple(ends[1]), numbers)
         )
-        place = {(id(value), strict): k for k, (value, strict) in enumerate(rows)}
-        nodes, output = pruned(f.nodes, f.emit([value for value, _ in rows]).place)
-        found = []
-        for box, cases in listed:
-            ends = [low for low, _ in (*box, *self.box)], [high for _, high in (*box, *self.box)]
-            numbers = tuple(tuple(place[id(value), strict] for value, strict in case) for case in cases)
-            found.append(
-                Region(enclosing(ends[0], False), enclosing(ends[1], True), tuple(ends[0]), tuple(ends[1]), numbers)
-            )
-        return Query(nodes, output, f.nodes[0].size, np.array([s for _, s in rows], bool), tuple(found), ())
-
-
-def pruned(nodes: Sequence[Node], output: int) -> tuple[tuple[Node, ...], int]:
-    """The nodes that the output depends on, and the input node, numbered anew."""
-    kept = sorted(ancestors(list(nodes), {0, output}))
-    new = {old: k for k, old in enumerate(kept)}
-    return tuple(replace(nodes[i], inputs=tuple(new[j] for j in nodes[i].inputs), place=new[i]) for i in kept), new[
-        output
-    ]
+    return Query(nodes, output, f.nodes[0].size, np.array([s for _, s in rows], bool), tuple(found), ())
 
 
 def flow_out(rates: Sequence[Sum], box: Sequence[Pair], rows: Case) -> list[tuple[list[Pair], list[Case]]]:

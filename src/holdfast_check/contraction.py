@@ -1,7 +1,7 @@
 """Contraction to an equilibrium (section 5 of the format of certificates of loops).
 
 Bounds of the Jacobian of f on a piece of the ellipsoid make an interval matrix; that its flow shrinks all differences in the norm of P is
-decided in exact rational numbers. With v = f(c)' P f(c) the ellipsoid of level r is kept if v <= lambda^2 r, so that the least such lambda
+decided with outward rounding. With v = f(c)' P f(c) the ellipsoid of level r is kept if v <= lambda^2 r, so that the least such lambda
 is tried (a map: mu = 1 - sqrt(v / r)). Both inequalities are linear in J after a Schur complement:
 
     ode: -(P J + J' P) - 2 lambda P > 0;     map: J' P J < mu^2 P, which is [[mu P, J' P], [P J, mu P]] > 0.
@@ -17,13 +17,12 @@ import numpy as np
 
 from holdfast_check.arithmetic import Invalid
 from holdfast_check.bounds import enclose
-from holdfast_check.conditions import Space, pruned, singular
+from holdfast_check.conditions import Space, singular
 from holdfast_check.derivative import Derivatives
 from holdfast_check.formula import number
 from holdfast_check.matrices import (
     Matrix,
-    all_positive_definite,
-    combined,
+    family,
     inverse,
     normalising,
     positive_definite,
@@ -34,8 +33,9 @@ from holdfast_check.matrices import (
 from holdfast_check.network import Node
 from holdfast_check.problem import Pair, Problem, quadratic
 from holdfast_check.property import enclosing
+from holdfast_check.slicing import sliced
 
-MOST = 2**12  # pieces
+MOST = 2**14  # pieces
 Interval = tuple[np.ndarray, np.ndarray]
 
 
@@ -58,70 +58,40 @@ class Contraction:
         reach = [root_above(r * row[i]) for i, row in enumerate(inverse(P))]
         nodes, output, free = self.jacobian()
         # the centre alone comes first: where it fails no piece about it succeeds
-        stack, count = [[(c - d, c + d) for c, d in zip(self.center, reach, strict=True)]], 0
+        stack, count, shrinks = [[(c - d, c + d) for c, d in zip(self.center, reach, strict=True)]], 0, self.test(least)
         while stack:
             boxes, stack = [*stack[-32:], *([] if count else [[(c, c) for c in self.center]])], stack[:-32]
-            found = enclose(nodes, output, ends([[*box, *free] for box in boxes]), tick)
-            for box, lower, upper in zip(boxes, *found, strict=True):
-                count += 1
-                if not lower[-1] > 0 and not self.contracts(lower[:-1], upper[:-1], least):
-                    i = max(range(len(box)), key=lambda i: (box[i][1] - box[i][0]) / reach[i])
-                    middle = (box[i][0] + box[i][1]) / 2
-                    if count + len(stack) > MOST or box[i][1] - box[i][0] < reach[i] / 2**10:
-                        what = f"not known to contract (at least {float(least):.3g} is asked for)"
-                        raise Invalid(f"the Jacobian near {[float(a) for a, _ in box]} is {what}")
-                    stack += [[*box[:i], half, *box[i + 1 :]] for half in ((box[i][0], middle), (middle, box[i][1]))]
+            lower, upper = enclose(nodes, output, ends([[*box, *free] for box in boxes]), tick)
+            good = (lower[:, -1] > 0) | (np.all(lower[:, len(P) ** 2 : -1] > 0, axis=1) & shrinks(lower, upper))
+            count += len(boxes)
+            for box in (box for box, fine in zip(boxes, good.tolist(), strict=True) if not fine):
+                i = max(range(len(box)), key=lambda i: (box[i][1] - box[i][0]) / reach[i])
+                middle = (box[i][0] + box[i][1]) / 2
+                if count + len(stack) > MOST or box[i][1] - box[i][0] < reach[i] / 2**12:
+                    what = f"not known to contract (at least {float(least):.3g} is asked for)"
+                    raise Invalid(f"the Jacobian near {[float(a) for a, _ in box]} is {what}")
+                stack += [[*box[:i], half, *box[i + 1 :]] for half in ((box[i][0], middle), (middle, box[i][1]))]
 
-    def contracts(self, lower: np.ndarray, upper: np.ndarray, least: Fraction) -> bool:
-        """On a piece, by bounds of the Jacobian, and of what is positive where the formulas are smooth."""
-        n = len(self.P)
-        if not (np.isfinite([lower[: n * n], upper[: n * n]]).all() and np.all(lower[n * n :] > 0)):
-            return False
-        low, high = (
-            [[Fraction(v) for v in row] for row in end[: n * n].reshape(n, n).tolist()] for end in (lower, upper)
-        )
-        middle, radii = combined(low, combined(high, low, -1), Fraction(1, 2)), combined(high, low, -1)
-        return self.shrinks(middle, [[v / 2 for v in row] for row in radii], least)
-
-    def shrinks(self, middle: Matrix, radii: Matrix, least: Fraction) -> bool:
-        """In coordinates z with x = T z, P becomes near to the identity."""
-        n, P, zero = len(self.P), self.P, [[Fraction(0)] * len(self.P)] * len(self.P)
-        T = normalising(P)
-        if self.problem.kind == "map":
-            factor = 1 - least
-            if factor <= 0:
-                return False
-            T = [[*row, *[Fraction(0)] * n] for row in T] + [[*[Fraction(0)] * n, *row] for row in T]
-
-            def block(diagonal: Matrix, corner: Matrix) -> Matrix:
-                turned = transposed(corner)
-                return [[*a, *b] for a, b in zip(diagonal, turned, strict=True)] + [
-                    [*a, *b] for a, b in zip(corner, diagonal, strict=True)
-                ]
-
-            def linear(J: Matrix) -> Matrix:
-                return congruent(block(zero, times(P, J)), T)
-
-            constant = congruent(block([[factor * v for v in row] for row in P], zero), T)
-        else:
-
-            def linear(J: Matrix) -> Matrix:
-                PJ = times(P, J)
-                return congruent([[-v for v in row] for row in combined(PJ, transposed(PJ))], T)
-
-            rate = max(least, Fraction(1, 2**60))  # any lambda > 0
-            constant = congruent([[-2 * rate * v for v in row] for row in P], T)
-        changes = []
-        for i in range(n):
-            for j in range(n):
-                if radii[i][j]:
-                    single = [[radii[i][j] * (p == i and q == j) for q in range(n)] for p in range(n)]
-                    changes.append(linear(single))
-        return all_positive_definite(combined(linear(middle), constant), changes)
+    def test(self, least: Fraction) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+        """On which boxes all matrices between ends of the Jacobian (B, n n, ...) shrink differences. In coordinates z with x = T z, so that P
+        becomes near to the identity; N = T' P T."""
+        n, T = len(self.P), normalising(self.P)
+        A, N, t = (np.array(m, dtype=float) for m in (times(transposed(T), self.P), congruent(self.P, T), T))
+        ode, zero = self.problem.kind == "ode", np.zeros((n, n))
+        if not ode:
+            rate = np.nextafter(float(1 - least), -np.inf)
+            constant, left, right = (
+                np.block([[rate * N, zero], [zero, rate * N]]),
+                np.vstack([zero, A]),
+                np.hstack([t, zero]),
+            )
+            return lambda lower, upper: family(constant, left, right, lower, upper) & (rate > 0)
+        rate = np.nextafter(float(max(least, Fraction(1, 2**60))), np.inf)  # any lambda > 0
+        return lambda lower, upper: family(-2 * rate * N, -A, t, lower, upper)
 
     def rates(self, box: Sequence[Pair], tick: Callable[[], None]) -> tuple[list[Fraction], list[Fraction]]:
         s = Space(self.problem)
-        nodes, output = pruned(s.f.nodes, s.f.emit(s.rates()).place)
+        nodes, output = sliced(s.f.nodes, s.f.emit(s.rates()).place)
         return exact(*enclose(nodes, output, ends([[*box, *s.box]]), tick))
 
     def jacobian(self) -> tuple[tuple[Node, ...], int, list[Pair]]:
@@ -135,7 +105,7 @@ class Contraction:
             columns.append([number(0)] * n if column is None else f.elements(f.nodes[column]))
         entries = [columns[j][i] for i in range(n) for j in range(n)]
         distance = quadratic(f, self.P, self.center, s.x, self.level)
-        return (*pruned(f.nodes, f.emit([*entries, *singular(f), distance]).place), s.box)
+        return (*sliced(f.nodes, f.emit([*entries, *singular(f), distance]).place), s.box)
 
 
 def congruent(matrix: Matrix, T: Matrix) -> Matrix:

@@ -85,12 +85,13 @@ class Derivatives:
         return self.formulas.append("linear", (step,), size, linear=linear).place
 
     def along(self, target: int, seeds: Mapping[int, int]) -> int | None:
-        """The derivative of node `target` when the input nodes move by the values of the nodes in `seeds`; None: it is zero."""
+        """The derivative of node `target` when the nodes in `seeds` move by the values of those that they stand for, and the inputs do not
+        unless they are among them; None: it is zero."""
         nodes, moves = self.formulas.nodes, dict[int, int | None]()
         for i in sorted(ancestors(nodes, {target})):
             node = nodes[i]
             moved = [moves[j] for j in node.inputs]
-            if node.kind == "input":
+            if i in seeds:
                 moves[i] = seeds[i]
             elif all(m is None for m in moved):
                 moves[i] = None

@@ -13,16 +13,18 @@ from typing import Any
 import numpy as np
 
 from holdfast_check.bounds import enclose
-from holdfast_check.conditions import Space, pruned, singular
+from holdfast_check.conditions import Space, singular
 from holdfast_check.contraction import ends
 from holdfast_check.formula import Sum, number
 from holdfast_check.loop import keys, rational_text, require, texts
 from holdfast_check.problem import Inequality, Problem
+from holdfast_check.slicing import sliced
 
 
 def escapes(problem: Problem, given: Any, tick: Callable[[], None]) -> None:
     """Raises `Invalid` unless the trajectory certainly is outside at the time given."""
     ode, n = problem.kind == "ode", len(problem.states)
+    require(problem.period is None, "of a sampled loop nothing is refuted")
     keys(given, "property", "state", "disturbances", "parameters", "side", *(("radius", "time") if ode else ()))
     k = given["property"]
     require(
@@ -60,7 +62,7 @@ def escapes(problem: Problem, given: Any, tick: Callable[[], None]) -> None:
     rates = s.rates()
     (rise,) = s.moved([problem.inequalities(s.f, claim, s.x)[j].value], rates)
     smooth = singular(s.f)
-    nodes, output = pruned(s.f.nodes, s.f.emit([*rates, rise, *smooth]).place)
+    nodes, output = sliced(s.f.nodes, s.f.emit([*rates, rise, *smooth]).place)
     box = [*((v - d, v + d) for v, d in zip(state, radius, strict=True)), *((v, v) for v in free)]
     below, above = (v[0] for v in enclose(nodes, output, ends([box]), tick))
     require(
@@ -81,7 +83,7 @@ def at_point(s: Space, found: Sequence[Inequality], rates: Sequence[Sum]) -> lis
     """Ends of sums that do not vary: exact where they are rational numbers."""
     f = s.f
     f.emit([*(one.value for one in found), *rates])
-    nodes, output = pruned(f.nodes, f.emit([*(one.value for one in found), *singular(f)]).place)
+    nodes, output = sliced(f.nodes, f.emit([*(one.value for one in found), *singular(f)]).place)
     low, high = (
         v[0] for v in enclose(nodes, output, ends([[(Fraction(0), Fraction(0))] * f.nodes[0].size]), lambda: None)
     )

@@ -62,11 +62,17 @@ def times(a: Number, b: Number) -> Number:
 
 def plus(a: Sum, b: Sum, factor: Number = Fraction(1)) -> Sum:
     """a + factor b."""
+    if isinstance(factor, Fraction) and factor == 0:
+        return a
+    if not (isinstance(factor, Fraction) and factor == 1):
+        b = Sum({i: times(factor, w) for i, w in b.weights.items()}, times(factor, b.constant))
+    if not a.weights and a.constant == 0:
+        return b
     weights = dict(a.weights)
     for i, w in b.weights.items():
-        weights[i] = added(weights.get(i, Fraction(0)), times(factor, w))
+        weights[i] = added(weights[i], w) if i in weights else w
     weights = {i: w for i, w in weights.items() if not (isinstance(w, Fraction) and w == 0)}  # a ball about 0 stays
-    return Sum(weights, added(a.constant, times(factor, b.constant)))
+    return Sum(weights, added(a.constant, b.constant))
 
 
 def scale(a: Sum, factor: Number) -> Sum:

@@ -6,16 +6,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from holdfast_check.arithmetic import Invalid
+from holdfast_check.arithmetic import Invalid, Unreadable
 from holdfast_check.conditions import (
     MINUS,
     Case,
     Function,
+    Row,
     Space,
     decrease,
     flow_out,
@@ -27,8 +28,8 @@ from holdfast_check.conditions import (
     violated,
 )
 from holdfast_check.contraction import Contraction
-from holdfast_check.formula import Sum, scale
-from holdfast_check.matrices import inverse, positive_definite, root_above
+from holdfast_check.formula import Formulas, Sum, plus, scale
+from holdfast_check.matrices import independent, inverse, positive_definite, root_above
 from holdfast_check.problem import (
     Facets,
     Inequality,
@@ -43,12 +44,15 @@ from holdfast_check.problem import (
 )
 from holdfast_check.property import number as exact
 from holdfast_check.query import Query
+from holdfast_check.sampled import Hold, held
+from holdfast_check.slicing import parted
 
 Side = tuple[int, int, Fraction]  # row of H, 1 (upper) or -1 (lower), end
 
 
 @dataclass
 class Obligations:
+    tick: Callable[[], None]
     numbered: list[Query] = field(default_factory=list)
     own: list[Query] = field(default_factory=list)
     contractions: list[Contraction] = field(default_factory=list)
@@ -69,9 +73,11 @@ def keys(given: Any, *names: str) -> Any:
 
 def rational_text(text: str) -> Fraction:
     """A decimal or hexadecimal number, or a quotient of two."""
-    top, _, bottom = text.partition("/")
-    require(not bottom or exact(bottom) != 0, f"{text[:40]} is not a number")
-    return exact(top) / exact(bottom) if bottom else exact(text)
+    try:
+        top, _, bottom = text.partition("/")
+        return exact(top) / exact(bottom) if bottom else exact(text)
+    except (Unreadable, ZeroDivisionError):
+        raise Invalid(f"{text[:40]} is not a number") from None
 
 
 def texts(values: Any, n: int) -> list[Fraction]:
@@ -79,14 +85,17 @@ def texts(values: Any, n: int) -> list[Fraction]:
     return [rational_text(v) for v in values]
 
 
-def obligations(problem: Problem, proofs: Any) -> Obligations:
-    todo = Obligations()
+def obligations(problem: Problem, proofs: Any, tick: Callable[[], None] = lambda: None) -> Obligations:
+    """`tick` is called before long computations; it may raise."""
+    todo = Obligations(tick)
     require(
         isinstance(proofs, list) and len(proofs) == len(problem.properties) > 0,
         "there is not one proof for each property, or none is claimed",
     )
     for claim, proof in zip(problem.properties, proofs, strict=True):
-        {"invariant": invariant, "attracts": attracts, "barrier": barrier}[claim["kind"]](problem, claim, proof, todo)
+        require(problem.period is None or claim["kind"] == "invariant", "of a sampled loop only invariants are proved")
+        KINDS[claim["kind"]](problem, claim, proof, todo)
+    todo.numbered = [part for one in todo.numbered for part in parted(one)]
     return todo
 
 
@@ -98,8 +107,31 @@ def hull(problem: Problem, given: Mapping[str, Any]) -> list[Pair]:
         require(level > 0 and positive_definite(P), "an ellipsoid is not bounded")
         reach = [root_above(level * row[i]) for i, row in enumerate(inverse(P))]
         return [(c - d, c + d) for c, d in zip(center, reach, strict=True)]
-    require(len(problem.domain) == n, "a state has no bounds in the domain")
-    return [problem.domain[i] for i in range(n)]
+    if (facets := problem.facets(given)) is not None:
+        return hull_of_facets(facets, n)
+    return domain(problem)
+
+
+def domain(problem: Problem) -> list[Pair]:
+    require(len(problem.domain) == len(problem.states), "a state has no bounds in the domain")
+    return [problem.domain[i] for i in range(len(problem.states))]
+
+
+def hull_of_facets(p: Facets, n: int) -> list[Pair]:
+    """The hull of what n independent rows that are bounded on both sides leave; the first ones that do."""
+    basis: list[int] = []
+    for j, row in enumerate(p.H):
+        if p.lower[j] is not None and p.upper[j] is not None and independent([p.H[i] for i in basis], row):
+            basis.append(j)
+    require(len(basis) == n, "a box or polytope has no basis of rows that are bounded on both sides")
+    ends = [
+        (low, high) for low, high in ((p.lower[j], p.upper[j]) for j in basis) if low is not None and high is not None
+    ]
+    found = []
+    for row, c in zip(inverse([p.H[j] for j in basis]), p.center, strict=True):
+        parts = [sorted((w * low, w * high)) for w, (low, high) in zip(row, ends, strict=True)]
+        found.append((c + sum(a for a, _ in parts), c + sum(b for _, b in parts)))
+    return found
 
 
 # ---- invariant
@@ -108,7 +140,9 @@ def hull(problem: Problem, given: Mapping[str, Any]) -> list[Pair]:
 def invariant(problem: Problem, claim: Mapping[str, Any], proof: Any, todo: Obligations) -> None:
     given, method = claim["set"], proof.get("method")
     facets, ode = problem.facets(given), problem.kind == "ode"
-    if facets is not None and ode:
+    if problem.period is not None:
+        kept_while_held(problem, given, keys(proof, "method", "hold"), todo)
+    elif facets is not None and ode:
         faces(problem, facets, keys(proof, "method", "bases"), todo)
     elif facets is not None:
         image_of_facets(problem, facets, keys(proof, "method", "basis"), todo)
@@ -117,7 +151,7 @@ def invariant(problem: Problem, claim: Mapping[str, Any], proof: Any, todo: Obli
     else:
         image(problem, given, keys(proof, "method"), todo)
     require(
-        method == ("image" if not ode else "boundary" if facets is None else "faces"),
+        method == ("held" if problem.period else "image" if not ode else "boundary" if facets is None else "faces"),
         f"the method {method!r} is not one for this set",
     )
 
@@ -213,7 +247,20 @@ def image(problem: Problem, given: Mapping[str, Any], proof: Any, todo: Obligati
     todo.numbered.append(s.query([(box, [[*rows, violated(one)] for one in then])], rows))
 
 
-# ---- attracts, barrier
+def kept_while_held(problem: Problem, given: Mapping[str, Any], proof: Mapping[str, Any], todo: Obligations) -> None:
+    n, data = len(problem.states), keys(proof["hold"], "order", "states", "remainder")
+    boxes = []
+    for key in ("states", "remainder"):
+        require(isinstance(data[key], list) and len(data[key]) == 2, f"{key} does not have two ends")
+        boxes.append(list(zip(*(texts(ends, n) for ends in data[key]), strict=True)))
+    ordered = type(data["order"]) is int and all(a <= b for box in boxes for a, b in box)
+    require(ordered, "the order is not a whole number, or the ends of a box are not in order")
+    condition, before = held(problem, given, hull(problem, given), Hold(data["order"], *boxes), todo.tick)
+    todo.numbered.append(condition)
+    todo.own += [one for one in before if one.regions[0].cases]
+
+
+# ---- attracts, barrier, until
 
 
 def start(problem: Problem, given: Mapping[str, Any]) -> tuple[Function, Fraction]:
@@ -267,13 +314,20 @@ def attracts(problem: Problem, claim: Mapping[str, Any], proof: Any, todo: Oblig
 
 def carried(problem: Problem, text: Any) -> Function:
     """A function that the proof brings along."""
-    return Function(lambda f, x: problem.formula(f, text, x))
+
+    def value(f: Formulas, x: Sequence[Sum]) -> Sum:
+        try:
+            return problem.formula(f, text, x)
+        except Unreadable as error:
+            raise Invalid(f"a function of the proof: {error}") from None
+
+    return Function(value)
 
 
-def barrier(problem: Problem, claim: Mapping[str, Any], proof: Any, todo: Obligations) -> None:
-    require(keys(proof, "method")["method"] == "barrier", "the method is not one for a barrier")
+def begins(problem: Problem, claim: Mapping[str, Any], todo: Obligations) -> tuple[Function, list[Pair]]:
+    """The function is at most 0 on the initial box; it, and the domain, in which this lies."""
     require(problem.initial.keys() == {*problem.states}, "the initial box does not name each state")
-    box, zero = hull(problem, {}), Fraction(0)
+    box = domain(problem)
     initial = [interval(problem.initial[s]) for s in problem.states]
     require(
         all(d[0] <= i[0] and i[1] <= d[1] for d, i in zip(box, initial, strict=True)),
@@ -281,7 +335,51 @@ def barrier(problem: Problem, claim: Mapping[str, Any], proof: Any, todo: Obliga
     )
     h = Function(lambda f, x: problem.function(f, claim["function"], x, strip=False)[0])
     todo.numbered.append(inside(problem, [], initial, lambda s: [Inequality(h.value(s.f, s.x))], moving=False))
+    return h, box
+
+
+def barrier(problem: Problem, claim: Mapping[str, Any], proof: Any, todo: Obligations) -> None:
+    require(keys(proof, "method")["method"] == "barrier", "the method is not one for a barrier")
+    (h, box), zero = begins(problem, claim, todo), Fraction(0)
     s = Space(problem, moving=False)
     rows = members([*problem.inequalities(s.f, claim["unsafe"], s.x), Inequality(h.value(s.f, s.x))])
     todo.numbered.append(s.query([(box, [rows])]))
     todo.numbered += kept(problem, h, box, zero, zero)
+
+
+def until(problem: Problem, claim: Mapping[str, Any], proof: Any, todo: Obligations) -> None:
+    """{h <= 0} lies in `first`, and h falls in it, outside of `then`; so does nothing leave the domain there."""
+    require(keys(proof, "method")["method"] == "reach-avoid", "the method is not one for until")
+    (h, box), ode = begins(problem, claim, todo), problem.kind == "ode"
+    below = [(h, Fraction(0))]
+    todo.numbered.append(
+        inside(problem, below, box, lambda s: problem.inequalities(s.f, claim["first"], s.x), moving=False)
+    )
+    s = Space(problem)
+    value, rates = h.value(s.f, s.x), s.rates()
+    now: Row = (value, False)
+    outside = [
+        (scale(one.value, MINUS), False) for one in problem.inequalities(s.f, claim["then"], s.x) if not one.side
+    ]
+    if ode:
+        fall: Row = (scale(s.moved([value], rates)[0], MINUS), False)
+        regions = [(box, [[now, row, fall] for row in outside])]
+        out = Space(problem)
+        there = (h.value(out.f, out.x), False)
+        beside = [
+            (scale(one.value, MINUS), False)
+            for one in problem.inequalities(out.f, claim["then"], out.x)
+            if not one.side
+        ]
+        faces_ = flow_out(out.rates(), box, [there])
+        leaving = [(face, [[there, row, rows[-1]] for row in beside]) for face, (rows,) in faces_]
+        todo.numbered += [s.query(regions, [now]), out.query(leaving)]
+        return
+    then = h.value(s.f, rates)
+    cases: list[Case] = [[now, row, (plus(value, then, MINUS), False)] for row in outside]
+    for side in problem.sides(rates, dict(enumerate(box))):
+        cases += [[now, row, violated(side)] for row in outside]
+    todo.numbered.append(s.query([(box, cases)], [now]))
+
+
+KINDS = {"invariant": invariant, "attracts": attracts, "barrier": barrier, "until": until}

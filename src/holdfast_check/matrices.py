@@ -1,15 +1,14 @@
-"""Small matrices of exact rational numbers: inverse, positive definite or not, and whole families of them."""
+"""Small matrices: of exact rational numbers, and families of float64 ones that are positive definite for certain."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from fractions import Fraction
-from itertools import product
 
 import numpy as np
 
-from holdfast_check.arithmetic import Invalid
+from holdfast_check.arithmetic import TINY, Invalid, gamma
 
 Matrix = Sequence[Sequence[Fraction]]
 
@@ -22,12 +21,24 @@ def inverse(matrix: Matrix) -> list[list[Fraction]]:
         if rows[pivot][k] == 0:
             raise Invalid("a matrix has no inverse")
         rows[k], rows[pivot] = rows[pivot], rows[k]
-        rows[k] = [v / rows[k][k] for v in rows[k]]
+        whole = rows[k][k]
+        rows[k] = [v / whole if v else v for v in rows[k]] if whole != 1 else rows[k]
         for i in range(n):
             if i != k and rows[i][k] != 0:
                 factor = rows[i][k]
-                rows[i] = [a - factor * b for a, b in zip(rows[i], rows[k], strict=True)]
+                rows[i] = [a - factor * b if b else a for a, b in zip(rows[i], rows[k], strict=True)]
     return [row[n:] for row in rows]
+
+
+def independent(rows: Matrix, row: Sequence[Fraction]) -> bool:
+    """Whether a further row is no combination of independent ones."""
+    left = [list(r) for r in rows] + [list(row)]
+    for i in range(len(rows)):
+        k = next(c for c, v in enumerate(left[i]) if v)
+        for j in range(i + 1, len(left)):
+            factor = left[j][k] / left[i][k]
+            left[j] = [a - factor * b for a, b in zip(left[j], left[i], strict=True)] if factor else left[j]
+    return any(left[-1])
 
 
 def times(a: Matrix, b: Matrix) -> list[list[Fraction]]:
@@ -62,44 +73,64 @@ def positive_definite(matrix: Matrix) -> bool:
     return True
 
 
-def rounded(matrix: Matrix, bits: int = 60) -> list[list[Fraction]]:
-    """Near by, with short numbers."""
-    return [[Fraction(round(v * 2**bits), 2**bits) for v in row] for row in matrix]
+@np.errstate(all="ignore")
+def surely_positive(matrices: np.ndarray, error: np.ndarray) -> np.ndarray:
+    """Which of the symmetric matrices (..., k, k) are positive definite whatever symmetric matrix of entries up to `error` (...) is added:
+    Cholesky's factorisation of what is left after more than k error, and than its own errors, is taken off the diagonal succeeds
+    (Rump, Verification of positive definiteness, BIT 46, 2006)."""
+    k = matrices.shape[-1]
+    trace = np.abs(np.diagonal(matrices, axis1=-2, axis2=-1)).sum(axis=-1)
+    left = matrices - ((k + 1) * error + gamma(8 * k + 40) * trace + TINY)[..., None, None] * np.eye(k)
+    good = np.isfinite(left).all(axis=(-2, -1))
+    for i in range(k):
+        good &= left[..., i, i] > 0
+        column = left[..., i] / np.sqrt(np.where(good, left[..., i, i], 1.0))[..., None]
+        left = left - column[..., None, :] * column[..., :, None]
+    return good
 
 
-def all_positive_definite(center: Matrix, changes: Sequence[Matrix]) -> bool:
-    """Whether center + sum t_k changes_k is positive definite for all |t_k| <= 1; all are symmetric. False may also mean: not known.
+@np.errstate(all="ignore")
+def family(
+    constant: np.ndarray, left: np.ndarray, right: np.ndarray, lower: np.ndarray, upper: np.ndarray
+) -> np.ndarray:
+    """For which boxes (B, n n, ...) constant + L J R + (L J R)' is positive definite for all J in them; false may also mean: not known.
 
-    Affine in t, so that the corners decide; where these are many, sum |changes_k| bounds all entries of the sum, and of a symmetric matrix
-    within C +- E it is enough to look at C - S E S for all diagonal S of signs (Rohn, Positive definiteness and stability of interval
-    matrices, 1994), or at C - e I with e the largest row sum of E, weighted (Gershgorin).
-    """
-    if not positive_definite(center):
-        return False
-    n = len(center)
-    if len(changes) <= 10:
-        corners = product((-1, 1), repeat=len(changes))
-        return all(positive_definite(summed(center, changes, signs)) for signs in corners)
-    radius = [[sum((abs(c[i][j]) for c in changes), Fraction(0)) for j in range(n)] for i in range(n)]
-    weights = np.abs(np.linalg.eigh(np.array(radius, dtype=float))[1][:, -1]) + 1e-9
-    w = [Fraction(float(v)) for v in weights]
-    most = max(sum((radius[i][j] * w[j] for j in range(n)), Fraction(0)) / w[i] for i in range(n))
-    if positive_definite([[v - most * (i == j) for j, v in enumerate(row)] for i, row in enumerate(center)]):
-        return True
-    if n > 10:
-        return False
-    every = ((1, *signs) for signs in product((-1, 1), repeat=n - 1))
-    return all(
-        positive_definite([[center[i][j] - s[i] * s[j] * radius[i][j] for j in range(n)] for i in range(n)])
-        for s in every
-    )
-
-
-def summed(center: Matrix, changes: Sequence[Matrix], signs: Sequence[int]) -> list[list[Fraction]]:
-    total = [list(row) for row in center]
-    for change, sign in zip(changes, signs, strict=True):
-        total = combined(total, change, sign)
-    return total
+    Each entry of J that varies by r adds at most r (a t' + t a'), a a column of L and t a row of R. The largest ones are put at both ends
+    (what is affine in J is decided at the corners); others are at most r (x a a' + y t t') with x y >= 1, in either direction."""
+    n = left.shape[1]
+    lower, upper = (end[:, : n * n].reshape(-1, n, n) for end in (lower, upper))
+    middle = 0.5 * lower + 0.5 * upper
+    radius = np.nextafter(np.maximum(upper - middle, middle - lower), np.inf) * (upper > lower)
+    sizes = np.abs(left).max(axis=0)[:, None] * np.abs(right).max(axis=1)[None]
+    terms = np.abs(left) @ (np.abs(middle) + radius) @ np.abs(right)
+    one = np.abs(left).sum(axis=0)[:, None] * np.abs(right).sum(axis=1)[None]
+    error = gamma(n * n + 100) * (
+        np.abs(constant).max()
+        + 4 * terms.max(axis=(1, 2))
+        + 4 * (radius * one * n).sum(axis=(1, 2))
+        + 4 * (radius * sizes).sum(axis=(1, 2))
+    )  # of sums of products, each of up to n n + 100 roundings
+    start = left @ middle @ right
+    start = constant + (start + start.swapaxes(1, 2))
+    order = np.argsort(-(radius * one).reshape(len(radius), -1).max(axis=0))
+    found = np.zeros(len(start), bool)
+    for corners in (0, 4, 8):
+        matrices = start[:, None]
+        for place in order[: n * n]:
+            i, j = divmod(int(place), n)
+            r, a, t = radius[:, i, j][:, None, None, None], left[:, i], right[j]
+            if not np.any(r):
+                continue
+            if place in order[:corners]:
+                change = r * (np.outer(a, t) + np.outer(t, a))
+                matrices = np.concatenate([matrices + change, matrices - change], axis=1)
+            elif np.any(a) and np.any(t):
+                x = np.sqrt((t @ t) / (a @ a))
+                matrices = matrices - r * (x * np.outer(a, a) + np.nextafter(1 / x, np.inf) * np.outer(t, t))
+        found |= surely_positive(matrices, error[:, None]).all(axis=1)
+        if found.all():
+            break
+    return found
 
 
 def normalising(P: Matrix) -> list[list[Fraction]]:

@@ -1,55 +1,19 @@
-"""Problem files (`holdfast-problem/1`) -> one instance: the closed loop, its functions and its sets, as formulas.
-
-What section 2 of the format of certificates of loops leaves out (samples, schedules, selections) is refused, and so is every key that
-is not known. All numbers are exact.
-"""
+"""One instance of a problem: the closed loop, its functions and its sets, as formulas. All numbers are exact."""
 
 from __future__ import annotations
 
 import math
 import re
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
 from holdfast_check.arithmetic import Unreadable
-from holdfast_check.formula import FUNCTIONS, Formulas, Number, Sum, ball, number, plus, scale
+from holdfast_check.formula import Formulas, Number, Sum, ball, number, plus, scale
 from holdfast_check.network import demand, read_network
 
 Pair = tuple[Fraction, Fraction]
-CONTROLLER = ["network", "networks", "feedback", "period", "network_inputs", "plant_inputs", "saturate", "select"]
-PLANT = [
-    "kind",
-    "states",
-    "inputs",
-    "parameters",
-    "disturbances",
-    "schedule",
-    "definitions",
-    "domain",
-    "derivative",
-    "next",
-    "accelerations",
-    "mass",
-    "forces",
-]
-TOP = [
-    "format",
-    "title",
-    "plant",
-    "controller",
-    "initial",
-    "horizon",
-    "functions",
-    "property",
-    "instance",
-    "expected",
-    "notes",
-]
-INSTANCE = ["id", "parameters", "initial", "horizon", "property", "plant", "expected", *CONTROLLER]
-PROPERTIES = {"invariant": ["set"], "attracts": ["from", "to"], "barrier": ["function", "unsafe"]}
 
 
 @dataclass(frozen=True)
@@ -76,14 +40,6 @@ def table(value: Any, keys: Sequence[str], where: str) -> dict[str, Any]:
     unknown = sorted(value.keys() - {*keys})
     demand(not unknown, f"{where} has the unknown key {unknown[:1]}")
     return value
-
-
-def exact(text: str) -> Any:
-    """A decimal number of the file; infinities stay floats, which are refused where numbers are asked for."""
-    try:
-        return Fraction(text)
-    except ValueError:
-        return float(text)
 
 
 def rational(value: Any) -> Fraction:
@@ -136,6 +92,7 @@ class Problem:
     initial: dict[str, Any]
     properties: list[dict[str, Any]]
     files: Callable[[str], bytes]
+    period: Fraction | None = None  # of sampled feedback
     used: dict[str, bytes] = field(default_factory=dict)
 
     @property
@@ -168,18 +125,29 @@ class Problem:
 
     def dynamics(self, f: Formulas, x: Sequence[Sum], free: Sequence[Sum]) -> list[Sum]:
         """x' or x+, one formula for each state."""
-        values = dict(zip([*self.states, *self.disturbances, *self.parameters], [*x, *free], strict=True))
-        if self.controller is not None:
-            names = self.names(f, values)
-            texts = self.controller["network_inputs"]
-            outputs, _ = self.network(f, self.controller["network"], [f.read(t, names) for t in texts])
-            names |= {f"y{k}": y for k, y in enumerate(outputs)}
-            made = {u: f.read(text, names) for u, text in self.controller["plant_inputs"].items()}
-            demand(made.keys() == {*self.inputs}, "plant_inputs does not name the plant's inputs")
-            for u, limits in self.controller.get("saturate", {}).items():
-                demand(u in made, f"saturate names {u}, which is no input")
-                made[u] = f.clip(made[u], *interval(limits))
-            values |= made
+        return self.plant_rates(f, x, free, self.controls(f, x, free))
+
+    def controls(self, f: Formulas, x: Sequence[Sum], free: Sequence[Sum]) -> dict[str, Sum]:
+        """The inputs of the plant, as the controller sets them."""
+        if self.controller is None:
+            return {}
+        names = self.names(f, self.variables(x, free))
+        texts = self.controller["network_inputs"]
+        outputs, _ = self.network(f, self.controller["network"], [f.read(t, names) for t in texts])
+        names |= {f"y{k}": y for k, y in enumerate(outputs)}
+        made = {u: f.read(text, names) for u, text in self.controller["plant_inputs"].items()}
+        demand(made.keys() == {*self.inputs}, "plant_inputs does not name the plant's inputs")
+        for u, limits in self.controller.get("saturate", {}).items():
+            demand(u in made, f"saturate names {u}, which is no input")
+            made[u] = f.clip(made[u], *interval(limits))
+        return made
+
+    def variables(self, x: Sequence[Sum], free: Sequence[Sum]) -> dict[str, Sum]:
+        return dict(zip([*self.states, *self.disturbances, *self.parameters], [*x, *free], strict=True))
+
+    def plant_rates(self, f: Formulas, x: Sequence[Sum], free: Sequence[Sum], inputs: Mapping[str, Sum]) -> list[Sum]:
+        """x' or x+, for values of the plant's inputs."""
+        values = self.variables(x, free) | dict(inputs)
         names = self.names(f, values)
         explicit = self.plant["next" if self.kind == "map" else "derivative"]
         rates = {s: f.read(text, names) for s, text in explicit.items()}
@@ -189,7 +157,7 @@ class Problem:
             forces = [f.read(text, names) for text in self.plant["forces"]]
             n = len(others)
             demand(
-                n <= 4 and len(forces) == len(mass) == n and {len(row) for row in mass} == {n},
+                n <= 6 and len(forces) == len(mass) == n and {len(row) for row in mass} == {n},
                 "the mass matrix does not fit",
             )
             whole = f.reciprocal(determinant(f, mass))
@@ -283,9 +251,9 @@ class Problem:
 
 def affine(row: Sequence[Fraction], x: Sequence[Sum], center: Sequence[Fraction]) -> Sum:
     """row . (x - center)."""
-    total = number(-sum((a * c for a, c in zip(row, center, strict=True)), Fraction(0)))
+    total = number(-sum((a * c for a, c in zip(row, center, strict=True) if a and c), Fraction(0)))
     for a, v in zip(row, x, strict=True):
-        total = plus(total, v, a)
+        total = plus(total, v, a) if a else total
     return total
 
 
@@ -309,74 +277,3 @@ def determinant(f: Formulas, m: Sequence[Sequence[Sum]]) -> Sum:
         minor = [[*row[:k], *row[k + 1 :]] for row in m[1:]]
         total = plus(total, f.product(first, determinant(f, minor)), Fraction((-1) ** k))
     return total
-
-
-def merged(document: dict[str, Any], instance: dict[str, Any]) -> dict[str, Any]:
-    """The tables of the file with those of the instance: parameters and initial name by name, everything else as a whole."""
-    result = {**document, "plant": dict(instance.get("plant", document["plant"]))}
-    result["plant"]["parameters"] = {**result["plant"].get("parameters", {}), **instance.get("parameters", {})}
-    result["initial"] = {**document.get("initial", {}), **instance.get("initial", {})}
-    result["property"] = instance.get("property", document.get("property", []))
-    own = {k: instance[k] for k in CONTROLLER if k in instance}
-    rivals = [("network", "networks"), ("plant_inputs", "select")]
-    gone = {b for pair in rivals for a, b in (pair, pair[::-1]) if a in own}
-    inherited = {k: v for k, v in document.get("controller", {}).items() if k not in gone}
-    result["controller"] = {**inherited, **own} or None
-    return result
-
-
-def read_problem(text: bytes, name: str, files: Callable[[str], bytes]) -> Problem:
-    """The instance of this name ("" where the file has none)."""
-    try:
-        return instance_of(text, name, files)
-    except (Unreadable, MemoryError):
-        raise
-    except Exception as error:  # whatever it is, the file is not understood
-        raise Unreadable(f"the problem file: {type(error).__name__}: {error}") from None
-
-
-def instance_of(text: bytes, name: str, files: Callable[[str], bytes]) -> Problem:
-    document = table(tomllib.loads(text.decode(), parse_float=exact), TOP, "the problem file")
-    demand(document["format"] == "holdfast-problem/1", "the format is not holdfast-problem/1")
-    instances = [table(i, INSTANCE, "an instance") for i in document.get("instance", [])]
-    found = [i for i in instances if i.get("id") == name] if instances else [{}] if name == "" else []
-    demand(len(found) == 1, f"the file does not have one instance {name!r}")
-    document = merged(document, found[0])
-    plant, controller = table(document["plant"], PLANT, "plant"), document["controller"]
-    kind, states = plant["kind"], plant["states"]
-    demand(kind in ("ode", "map", "implicit-ode"), f"the kind of plant {kind!r} is not known")
-    wanted = {
-        "ode": {"derivative"},
-        "map": {"next"},
-        "implicit-ode": {"derivative", "accelerations", "mass", "forces"},
-    }[kind]
-    rest = {"derivative", "next", "accelerations", "mass", "forces"} - wanted
-    if kind == "implicit-ode":
-        plant.setdefault("derivative", {})
-    demand(wanted <= plant.keys() and not rest & plant.keys(), f"a plant of kind {kind} has {sorted(wanted)}")
-    demand(not plant.get("schedule"), "schedules are not part of version 1")
-    if controller is not None:
-        demand(not {"select", "networks"} & controller.keys(), "selecting controllers are not part of version 1")
-        table(controller, CONTROLLER, "controller")
-        demand(
-            "period" not in controller and controller.get("feedback") == (None if kind == "map" else "continuous"),
-            "sampled feedback is not part of version 1",
-        )
-    inputs = plant.get("inputs", [])
-    demand(controller is not None or not inputs, "there is no controller for the inputs of the plant")
-    given = plant.get("parameters", {})
-    domain = {states.index(s): interval(v) for s, v in plant.get("domain", {}).items()}
-    names = [*states, *inputs, *given, *plant.get("disturbances", {}), *plant.get("definitions", {})]
-    clash = [n for n in names if names.count(n) > 1 or n in FUNCTIONS or n == "pi" or re.fullmatch(r"y\d+", n)]
-    demand(not clash and states, f"the name {clash[:1]} stands for two things, or there are no states")
-    functions = {
-        n: table(v, ["network", "inputs", "expression"], "a function") for n, v in document.get("functions", {}).items()
-    }
-    for one in document["property"]:
-        demand(one.get("kind") in PROPERTIES, f"properties of kind {one.get('kind')!r} are not part of version 1")
-        demand(one.keys() - {"id"} == {"kind", *PROPERTIES[one["kind"]]}, f"a property {one['kind']} has other keys")
-    return Problem(
-        "map" if kind == "map" else "ode", states, inputs, {n: interval(v) for n, v in plant.get("disturbances", {}).items()},
-        {n: interval(v) for n, v in given.items() if isinstance(v, list)}, {n: rational(v) for n, v in given.items() if not isinstance(v, list)},
-        plant, controller, functions, domain, document["initial"], document["property"], files,
-    )  # fmt: skip

@@ -15,7 +15,7 @@ from evaluation import archive, model, records
 from holdfast_check import __main__ as command
 from holdfast_check.arithmetic import Invalid, Unreadable
 from holdfast_check.loop import obligations
-from holdfast_check.problem import read_problem
+from holdfast_check.problem_file import read_problem
 
 REFUSED = (Invalid, Unreadable, KeyError, TypeError, ValueError, AttributeError, IndexError)
 

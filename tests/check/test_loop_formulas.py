@@ -11,10 +11,10 @@ from test_loop_proofs import BOUNDARY, FACES, box, level, linear, pendulum
 
 from holdfast_check.arithmetic import Unreadable
 from holdfast_check.bounds import enclose
-from holdfast_check.conditions import pruned
 from holdfast_check.derivative import Derivatives
 from holdfast_check.formula import Formulas
-from holdfast_check.problem import read_problem
+from holdfast_check.problem_file import read_problem
+from holdfast_check.slicing import sliced
 
 # formula, the same in balls, its derivative by x and by y
 FORMULAS = {
@@ -42,7 +42,7 @@ def space():
 
 
 def bounds(f, place, low, high):
-    nodes, output = pruned(f.nodes, place)
+    nodes, output = sliced(f.nodes, place)
     return enclose(nodes, output, (np.array([low], float), np.array([high], float)), lambda: None)
 
 
