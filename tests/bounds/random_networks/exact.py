@@ -68,6 +68,9 @@ def unary(node: Node) -> Callable[[flint.arb], flint.arb]:
         "relu": lambda z: z.max(ZERO), "abs": abs, "heaviside": heaviside, "sigmoid": sigmoid, "softplus": softplus,
         "tanh": lambda z: z.tanh(), "exp": lambda z: z.exp(), "log": lambda z: z.log(), "sqrt": lambda z: z.sqrt(),
         "square": lambda z: z * z, "reciprocal": lambda z: 1 / z, "sin": lambda z: z.sin(), "cos": lambda z: z.cos(),
+        "tan": lambda z: z.tan(), "asin": lambda z: z.asin(), "acos": lambda z: z.acos(), "atan": lambda z: z.atan(),
+        "atan_derivative": lambda z: 1 / (1 + z * z), "tanh_derivative": lambda z: z.sech() ** 2,
+        "sigmoid_derivative": lambda z: (z / 2).sech() ** 2 / 4,
     }  # fmt: skip
     if node.op in simple:
         return simple[node.op]

@@ -14,7 +14,10 @@ from holdfast.operators import GraphBuilder
 from random_networks.exact import Balls, balls
 
 LARGEST = 24  # elements of a node
-SMOOTH = ("sigmoid", "tanh", "exp", "softplus", "sin", "cos", "square", "power")
+SMOOTH = (
+    "sigmoid", "tanh", "exp", "softplus", "sin", "cos", "square", "power", "atan", "tanh_derivative", "sigmoid_derivative",
+    "atan_derivative",
+)  # fmt: skip
 KINKED = ("relu", "relu", "relu", "abs", "clip", "leaky_relu", "heaviside", "max")
 
 
@@ -214,6 +217,10 @@ class Growth:
             self.add("power", [x], exponent=int(rng.integers(2, 6)))
         elif op == "product":
             self.add("product", [x, self.partner(x)])
+        elif op in ("tan", "asin", "acos"):
+            x = self.add(str(rng.choice(["tanh", "sin"])), [x])
+            x = self.builder.add("scale", [x], [np.array(float(rng.uniform(0.1, 0.95))), np.zeros(())])
+            self.add(op, [x])
         elif op in ("reciprocal", "log", "sqrt"):
             x = self.add(str(rng.choice(["abs", "square", "relu", "sigmoid"])), [x])
             offset = 0.0 if op == "sqrt" and rng.random() < 0.5 else 10.0 ** rng.uniform(-2, 1)
@@ -231,7 +238,7 @@ def random_sample(rng: np.random.Generator, *, smooth: bool = True, mild: bool |
     mild = bool(rng.random() < 0.6) if mild is None else mild
     cards = KINKED
     if smooth and rng.random() < 0.6:
-        cards = (*KINKED, *SMOOTH, "product", "product", "reciprocal", "log", "sqrt")
+        cards = (*KINKED, *SMOOTH, "product", "product", "reciprocal", "log", "sqrt", "tan", "asin", "acos")
     grown = Growth(rng, mild, cards, radii=bool(rng.random() < 0.4))
     n = int(rng.integers(1, 7))
     grown.builder.input(((n,), (1, n), (1, n, 1), (2, n))[rng.integers(4)], "x")

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from random_networks.graphs import LARGEST, wild
 
 KINKS = ("Relu", "Relu", "Relu", "LeakyRelu", "PRelu", "Abs", "Sign", "Clip", "Max", "Min", "HardSigmoid", "MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin")  # fmt: skip
-SMOOTH = ("Sigmoid", "Tanh", "Exp", "Softplus", "Sin", "Cos", "Pow", "Softmax", "HardSwish", "Mul", "Div", "Reciprocal", "Log", "Sqrt", "MatMul")  # fmt: skip
+SMOOTH = ("Sigmoid", "Tanh", "Exp", "Softplus", "Sin", "Cos", "Pow", "Softmax", "HardSwish", "Mul", "Div", "Reciprocal", "Log", "Sqrt", "Tan", "Asin", "Acos", "Atan", "MatMul")  # fmt: skip
 MOVES = (
     "Reshape", "Flatten", "Squeeze", "Transpose", "Slice", "Split", "Concat", "Gather", "GatherND", "Tile", "Expand", "Identity", "Dropout",
     "Pad", "Resize", "Upsample", "Where", "Constant", "Cast", "Shape", "Size",
@@ -137,6 +137,15 @@ class Writer:
         return self.node(op, [self.positive(x)], self.shapes[x])
 
     _log = _sqrt = _reciprocal
+
+    def _asin(self, x: str, op: str) -> object:
+        """Of a value inside of (-0.95, 0.95), where all three are smooth."""
+        x = self.node(
+            "Mul", [self.node("Tanh", [x], self.shapes[x]), self.constant(np.float32(0.9375))], self.shapes[x]
+        )
+        return self.node(op, [x], self.shapes[x])
+
+    _acos = _tan = _asin
 
     def _pow(self, x: str, op: str) -> object:
         e = float(self.rng.choice([1.0, 2.0, 2.0, 3.0, 4.0, 0.5, -1.0, -2.0]))
