@@ -18,7 +18,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
-from invariance import selected
 from simulation import Left, Simulator, count_left, equilibrium, slowness
 
 from holdfast.api import load_problem, verify_problem
@@ -27,6 +26,7 @@ from holdfast.invariance.sets import inequalities
 from holdfast.loop import ClosedLoop, close
 from holdfast.report.table import table
 from holdfast.spec.temporal import Instance, TemporalProperty
+from invariance import selected
 
 REST = 4.0  # times the slowest time constant: one round of simulation
 ROUNDS = 8  # of trajectories that have not reached the target
