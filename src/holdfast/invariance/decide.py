@@ -121,7 +121,10 @@ def _plans(run: _Run) -> tuple[list[Plan], _Answer | None]:
             if found is not None:
                 return plans, found
         begin = run.budget.seconds
-        plan = plan_of(run.loop, run.instance, prop, where, lambda c: prove(c, run.budget, run.workers).holds, run.tell)
+        plan = plan_of(
+            run.loop, run.instance, prop, where, lambda c: prove(c, run.budget, run.workers).holds, run.tell,
+            run.budget, run.workers,
+        )  # fmt: skip
         run.phases["plan"] = run.phases.get("plan", 0.0) + run.budget.seconds - begin
         if isinstance(plan, str):
             return plans, _Answer(Reason.TIME if run.budget.expired() else Reason.INCOMPLETE, f"{where}: {plan}")

@@ -68,9 +68,12 @@ def newton(loop: ClosedLoop, start: np.ndarray, steps: int = 50) -> np.ndarray |
     r = residual(x)
     for _ in range(steps):
         J = line.jacobian(x) - (np.eye(len(x)) if loop.kind == "map" else 0.0)
-        if not np.isfinite(J).all():
+        if not (np.isfinite(J).all() and np.isfinite(r).all()):
             return None
-        move = np.linalg.lstsq(J, -r, rcond=None)[0]
+        try:
+            move = np.linalg.lstsq(J, -r, rcond=None)[0]
+        except np.linalg.LinAlgError:  # its singular values did not converge
+            return None
         size = 1.0
         while size > 1e-4:
             candidate = residual(x + size * move)
@@ -155,7 +158,11 @@ def largest_contraction(
     rng = np.random.default_rng(seed)
     trial, dense = _Trial(loop, center, reach, rng), _Trial(loop, center, reach, rng, 1000)
     starts = [_root(P) for P in shapes(loop, center, reach)] + _modal(trial.line.jacobian(center), reach)
-    sized = [(trial.volume(root, size), size * root) for root in starts if (size := trial.size(root, FAR)) > 0]
+    sized = [
+        (trial.volume(root, size), size * root)
+        for root in starts
+        if np.isfinite(root).all() and (size := trial.size(root, FAR)) > 0
+    ]
     if not sized:
         return None
     sized.sort(key=lambda found: -found[0])

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
+
 from holdfast.errors import UnsupportedError
 from holdfast.invariance.attract import Plan, start_of, to_equilibrium, to_set
 from holdfast.invariance.barrier import barrier_conditions
@@ -19,6 +21,7 @@ from holdfast.invariance.sampled import invariant_conditions
 from holdfast.invariance.sets import Inequalities, bounded_domain, inequalities
 from holdfast.loop import ClosedLoop, close
 from holdfast.loop.sampled import sample
+from holdfast.search.budget import Budget
 from holdfast.spec.condition import Condition
 from holdfast.spec.plant import LoopData
 from holdfast.spec.temporal import BoxSet, Instance, Polytope, TemporalProperty
@@ -42,7 +45,7 @@ def continuous(data: LoopData) -> ClosedLoop:
 
 def plan_of(
     loop: ClosedLoop, instance: Instance, prop: TemporalProperty, where: str, holds: Callable[[Condition], bool],
-    tell: Callable[[str], None],
+    tell: Callable[[str], None], budget: Budget, workers: int,
 ) -> Plan | str:  # fmt: skip
     """The plan for one property, or a sentence that says why there is none.
 
@@ -53,7 +56,10 @@ def plan_of(
             raise UnsupportedError(
                 f"{where}: kind {prop.kind} is not supported yet for sampled feedback; decided is invariant"
             )
-        return _held(instance.loop, loop, prop, where)
+        assert prop.states is not None
+        states = inequalities(prop.states, loop, where)
+        require_regular(loop, [states.functions], states, states.hull, where, holds)
+        return _held(instance.loop, states, where)
     if prop.kind == "invariant":
         assert prop.states is not None
         states = inequalities(prop.states, loop, where)
@@ -62,11 +68,22 @@ def plan_of(
     if prop.kind == "attracts":
         top, states = start_of(prop, loop, f"{where} from")
         require_regular(loop, [top.h], states, top.domain, where, holds)
-        return to_equilibrium(loop, prop, where, tell) if prop.target == "equilibrium" else to_set(loop, prop, where)
+        if prop.target == "equilibrium":
+            try:
+                return to_equilibrium(loop, prop, where, tell, budget=budget, workers=workers)
+            except np.linalg.LinAlgError as error:  # plain search only: nothing is claimed on its ground
+                return f"no way to the equilibrium was found, the linear algebra of the search failed ({error})"
+        assert prop.target is not None
+        goal = inequalities(prop.target, loop, f"{where} to")
+        require_regular(loop, [goal.functions], states, top.domain, f"{where} to", holds)
+        return to_set(loop, prop, where, budget=budget, workers=workers)
     assert prop.kind in ("barrier", "until")
     if prop.function is not None:
-        function = loop.on_states(instance.loop.functions[prop.function].value)
-        require_regular(loop, [function], None, bounded_domain(loop, where), where, holds)
+        functions = [loop.on_states(instance.loop.functions[prop.function].value)]
+        for states in (prop.states, prop.target):
+            if states is not None and states != "equilibrium":
+                functions.append(inequalities(states, loop, where).functions)
+        require_regular(loop, functions, None, bounded_domain(loop, where), where, holds)
     if prop.kind == "barrier":
         return Plan(tuple(barrier_conditions(loop, prop, instance.initial, where)), {"method": "barrier"})
     return Plan(tuple(reach_avoid_conditions(loop, prop, instance.initial, where)), {"method": "reach-avoid"})
@@ -85,9 +102,7 @@ def _invariant(loop: ClosedLoop, prop: TemporalProperty, states: Inequalities, w
     return Plan((image(loop, states, where),), {"method": "image"})
 
 
-def _held(data: LoopData, loop: ClosedLoop, prop: TemporalProperty, where: str) -> Plan:
-    assert prop.states is not None
-    states = inequalities(prop.states, loop, where)
+def _held(data: LoopData, states: Inequalities, where: str) -> Plan:
     sampled = sample(data, states.hull)
     hold = {
         "order": sampled.order,
