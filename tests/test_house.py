@@ -139,10 +139,11 @@ def lines_of_code(path: Path) -> int:
 def test_the_checker_stands_alone() -> None:
     top = {name.split(".")[0] for path in CHECKER for _, name in imports(path)}
     assert top - sys.stdlib_module_names <= {"holdfast_check", "numpy", "onnx", "flint"}
-    loops = {"conditions", "contraction", "derivative", "escape", "formula", "loop", "matrices", "problem"}
+    loops = {"conditions", "contraction", "derivative", "escape", "flow", "formula", "loop", "matrices", "problem"}
+    loops |= {"problem_file", "sampled", "slicing"}
     sizes = {path.stem: lines_of_code(path) for path in CHECKER}
     assert sum(size for name, size in sizes.items() if name not in loops) < 1500  # networks
-    assert sum(size for name, size in sizes.items() if name in loops) < 1400  # closed loops
+    assert sum(size for name, size in sizes.items() if name in loops) < 1900  # closed loops
     assert all(path.read_text().count("\n") <= 400 for path in CHECKER)
     code = "import sys, holdfast_check.__main__, holdfast_check.proof, holdfast_check.witness; print('holdfast' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT / "src")
