@@ -70,6 +70,21 @@ def embedding(question):
     return irx.NNCEmbeddingSystem(irx.NNCSystem(lifted, network), "crown", "local", "local")
 
 
+def refuted(system, question, flow, below, above, count=2000):
+    """How many faces have a sampled flow outside of the bound (beyond 1e-9), disturbances at their corners."""
+    rng, n = np.random.default_rng(0), len(below)
+    low, high = np.array(question["w_low"]), np.array(question["w_high"])
+    network, plant = system.sys.control, system.sys.olsystem
+    moved = jax.jit(jax.vmap(lambda y, w: plant.f(0.0, y, network(y), w)))
+    found = 0
+    for k in range(2 * n):
+        y = rng.uniform(below, above, (count, n))
+        y[:, k % n] = (below if k < n else above)[k % n]
+        value = np.asarray(moved(jnp.array(y), jnp.array(np.where(rng.random((count, len(low))) < 0.5, low, high))))
+        found += bool((value[:, k % n] < flow[k] - 1e-9).any() if k < n else (value[:, k % n] > flow[k] + 1e-9).any())
+    return found
+
+
 def main():
     """One answer per scale, and the times of the first and of later calls."""
     question = json.load(sys.stdin)
@@ -97,13 +112,19 @@ def main():
     below, above = np.array(question["lower"]), np.array(question["upper"])
     start = time.perf_counter(), time.process_time()
     faces(jnp.concatenate([below, above])).block_until_ready()
-    answer = {"first": time.perf_counter() - start[0], "first_cpu": time.process_time() - start[1], "kept": {}}
+    answer = {
+        "first": time.perf_counter() - start[0],
+        "first_cpu": time.process_time() - start[1],
+        "kept": {},
+        "wrong": {},
+    }
     spent = []
     for scale in question["scales"]:
         start = time.perf_counter(), time.process_time()
         flow = np.asarray(faces(jnp.concatenate([scale * below, scale * above])))
         spent.append((time.perf_counter() - start[0], time.process_time() - start[1]))
         answer["kept"][str(scale)] = bool((flow[:n] >= 0).all() and (flow[n:] <= 0).all())
+        answer["wrong"][str(scale)] = refuted(system, question, flow, scale * below, scale * above)
     answer["again"], answer["again_cpu"] = (float(v) for v in np.median(spent, axis=0))
     answer["version"] = str(getattr(irx, "__version__", ""))
     json.dump(answer, sys.stdout)

@@ -5,7 +5,8 @@
 DIR: the folder with leader_follower and segway. PYTHON: an interpreter that has immrax (never a dependency of holdfast); without it
 only our side is shown. immrax computes in float64 without outward rounding, and its first call compiles. Its test is run
 twice: with the disturbances as published, and with every corner of them as a point, since the published form drops sensitivities of
-one sign. A size is log10(volume) per dimension. Sets are also scaled, to see which sizes are kept.
+one sign (`bounds refuted`: faces whose sampled flow lies outside of the bound). A size is log10(volume) per
+dimension. Sets are also scaled, to see which sizes are kept.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ HEAD = (
     "again s",
     "cpu s",
     "scales kept",
+    "bounds refuted",
 )
 
 
@@ -73,7 +75,7 @@ def ours(problem: Problem, one: Instance, timeout: float, scales: list[float]) -
     kept = [
         s for s in scales if decide(problem, scaled(one, s), timeout=timeout, workers=1).verdict.value == "verified"
     ]
-    return result.verdict.value, f"{spent[0]:.3f}", f"{spent[1]:.3f}", "", "", listed(kept)
+    return result.verdict.value, f"{spent[0]:.3f}", f"{spent[1]:.3f}", "", "", listed(kept), ""
 
 
 def listed(scales: list[float]) -> str:
@@ -111,11 +113,16 @@ def theirs(python: str, asked: dict[str, Any], scales: list[float]) -> tuple[str
         [python, str(HERE / "immrax_side.py")], input=json.dumps(asked), capture_output=True, text=True, check=False
     )
     if done.returncode:
-        return (f"failed: {done.stderr.strip().splitlines()[-1][:80]}", *[""] * 5)
+        return (f"failed: {done.stderr.strip().splitlines()[-1][:80]}", *[""] * 6)
     answer = json.loads(done.stdout)
     word = "kept" if answer["kept"]["1.0"] else "not shown"
     times = (f"{answer[key]:.3f}" for key in ("first", "first_cpu", "again", "again_cpu"))
-    return word, *times, listed([s for s in scales if answer["kept"][str(s)]])
+    return (
+        word,
+        *times,
+        listed([s for s in scales if answer["kept"][str(s)]]),
+        f"{answer['wrong']['1.0']} of {2 * len(asked['H'])}",
+    )
 
 
 def main() -> int:
