@@ -67,12 +67,29 @@ def polynomial(
     """sum over j < order of (phase period)^j / j! L^j x at the signals; ``phase``: position of a number (1,), None: one."""
     terms = [states]
     for j in range(1, order):
-        (value,) = embed(builder, flow.derivatives[j - 1], [signals])
-        near = number(weight(period, j))
-        factor, lost = np.array(near.lower), np.array(near.upper - near.lower)
-        scaled = builder.add("scale", [value], [factor, np.zeros(())], radii=[lost if lost else None, None])
-        terms.append(scaled if phase is None else times_power(builder, scaled, phase, j))
+        terms.append(_term(builder, flow, signals, period, j, phase, j))
     return terms[0] if len(terms) == 1 else builder.add("add", terms, signs=(1,) * len(terms))
+
+
+def increments(
+    builder: GraphBuilder, flow: FlowDerivatives, signals: int, period: Fraction, order: int, phase: int
+) -> int:
+    """What the polynomial adds to the states, divided by the phase: sum over 0 < j < order of phase^(j - 1) period^j / j! L^j x."""
+    if order == 1:
+        n = flow.derivatives[0].outputs[0].shape[0]
+        return builder.add("constant", [], [np.zeros(n)])
+    terms = [_term(builder, flow, signals, period, j, phase, j - 1) for j in range(1, order)]
+    return terms[0] if len(terms) == 1 else builder.add("add", terms, signs=(1,) * len(terms))
+
+
+def _term(
+    builder: GraphBuilder, flow: FlowDerivatives, signals: int, period: Fraction, j: int, phase: int | None, exponent: int
+) -> int:  # fmt: skip
+    (value,) = embed(builder, flow.derivatives[j - 1], [signals])
+    near = number(weight(period, j))
+    factor, lost = np.array(near.lower), np.array(near.upper - near.lower)
+    scaled = builder.add("scale", [value], [factor, np.zeros(())], radii=[lost if lost else None, None])
+    return scaled if phase is None or exponent == 0 else times_power(builder, scaled, phase, exponent)
 
 
 def times_power(builder: GraphBuilder, value: int, phase: int, exponent: int) -> int:
