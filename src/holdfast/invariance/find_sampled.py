@@ -17,7 +17,7 @@ import scipy.linalg
 
 from holdfast.errors import InputError
 from holdfast.invariance.find import Found, asking, equilibria, search_box
-from holdfast.invariance.held_contraction import HeldContraction, held_contraction
+from holdfast.invariance.held_contraction import HeldContraction, held_contraction, lowest_order
 from holdfast.invariance.held_samples import Flight, HeldSamples
 from holdfast.invariance.plans import continuous
 from holdfast.invariance.prove import prove
@@ -168,9 +168,15 @@ class _Run:
             return
         center = tuple(Fraction(float(c)) for c in self.center)
         proved: tuple[float, HeldContraction] | None = None
-        order, factor = None, 0.25
+        factor = 0.4
+        try:
+            order = lowest_order(self.instance.loop, center, np.linalg.inv(0.1 * size * root), always)
+        except InputError as error:
+            self.tell(f"contraction: {error}")
+            return
+        self.tell(f"contraction: order {order}")
         while time.monotonic() < end and size > 1e-9:
-            limit = time.monotonic() + max(1.0, TRY * (end - time.monotonic()))
+            limit = time.monotonic() + max(2.0, (0.5 if proved is None else TRY) * (end - time.monotonic()))
             try:
                 done = held_contraction(
                     self.instance.loop, center, np.linalg.inv(size * root), always=always, order=order,
@@ -180,7 +186,7 @@ class _Run:
                 done = str(error)
             if isinstance(done, HeldContraction):
                 self.tell(f"contraction: proved at size {size:.3g}, rate {done.rate:.4g}, {done.pieces} pieces")
-                proved, order = (size, done), done.order
+                proved = size, done
                 if factor > 0.9:
                     break
                 factor = math.sqrt(factor)

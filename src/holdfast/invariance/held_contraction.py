@@ -31,6 +31,7 @@ from holdfast.transforms.compose import finish
 LARGEST = 4000  # pieces looked at before the proof is given up
 SMALLEST = 2.0**-7  # widths of pieces, in half-widths of the ellipsoid
 BATCH = 16
+POINTS = 128  # on the boundary, looked at first
 ORDERS = range(2, 8)  # of Taylor's formula, tried in turn
 SMALL = 0.25  # share of the rate at the centre that remainders may take, so that no higher order is tried
 ENOUGH = 0.5  # of the rate at the centre is to be left when shares of the period come in intervals
@@ -61,33 +62,69 @@ def held_contraction(
     """
     exact = [[Fraction(float(v)) for v in row] for row in Y]
     n = len(exact)
-    turned = in_coordinates(data, exact, center)
     norm = _Norm.of([[Fraction(int(i == k)) for k in range(n)] for i in range(n)])
     assert norm is not None
-    rest = best = np.nan
-    for p in ORDERS if order is None else [order]:
-        try:
-            sampled = sample(turned, Box.of([-1] * n, [1] * n), p)
-        except InputError:
-            if p == 2 or order is not None:
-                raise
-            return f"remainders need a rate of {rest:.3g} a period, {best:.3g} is there at the centre"
-        model = _increments(sampled)
-        slopes = flat_problem(derivative(model), FLOAT64)
-        rest = _norm(_at_center(flat_problem(model, FLOAT64), sampled, always)) + _norm(sampled.hold.between)
-        middle = np.zeros((1, n + 1))
-        middle[0, n] = 1.0
-        best = float(_rates(slopes, sampled, norm, middle, middle)[0])
-        if rest < SMALL * best:
-            break
-    if not rest < best:
-        return f"remainders need a rate of {rest:.3g} a period, {best:.3g} is there at the centre"
+    turned = in_coordinates(data, exact, center)
+    tried = [_Period.of(turned, p, norm, always) for p in ([order] if order is not None else [])]
+    period = tried[0] if tried else _lowest(turned, norm, always)
+    if not period.rest < period.best:
+        return f"remainders need a rate of {period.rest:.3g} a period, {period.best:.3g} is there at the centre"
+    slopes, sampled, rest = period.slopes, period.sampled, period.rest
     found = _covered(slopes, sampled, norm, float(np.nextafter(rest * (1 + 1e-15), 1)), always, largest, expired)
     if isinstance(found, str):
         return found
     rate, pieces = found
     P = tuple(tuple(sum((r[i] * r[k] for r in exact), Fraction(0)) for k in range(n)) for i in range(n))
     return HeldContraction(Ellipsoid(tuple(center), P, Fraction(1)), always, rate, pieces, sampled.order)
+
+
+@dataclass(frozen=True, eq=False)
+class _Period:
+    """A period from the unit ball: Jacobians of D, what the centre and remainders add to the norm, the rate at the centre."""
+
+    sampled: SampledLoop
+    slopes: Problem
+    rest: float
+    best: float
+
+    @staticmethod
+    def of(data: LoopData, order: int, norm: _Norm, always: bool) -> _Period:
+        """Raises InputError where no box holds all states of a period."""
+        n = len(data.plant.signals.states)
+        sampled = sample(data, Box.of([-1] * n, [1] * n), order)
+        model = _increments(sampled)
+        slopes = flat_problem(derivative(model), FLOAT64)
+        rest = _norm(_at_center(flat_problem(model, FLOAT64), sampled, always)) + _norm(sampled.hold.between)
+        middle = np.zeros((1, n + 1))
+        middle[0, n] = 1.0
+        return _Period(sampled, slopes, rest, float(_rates(slopes, sampled, norm, middle, middle)[0]))
+
+
+def _lowest(data: LoopData, norm: _Norm, always: bool) -> _Period:
+    """With the lowest order whose remainders leave most of the rate."""
+    best: _Period | None = None
+    for p in ORDERS:
+        try:
+            period = _Period.of(data, p, norm, always)
+        except InputError:
+            if best is None:
+                raise
+            break
+        if best is None or period.best - period.rest > best.best - best.rest:
+            best = period
+        if period.rest < SMALL * period.best:
+            break
+    assert best is not None
+    return best
+
+
+def lowest_order(data: LoopData, center: Sequence[Fraction], Y: np.ndarray, always: bool = True) -> int:
+    """The order of Taylor's formula that is good enough for `held_contraction` of sets of about that size. Raises InputError as that does."""
+    n = len(center)
+    exact = [[Fraction(float(v)) for v in row] for row in Y]
+    norm = _Norm.of([[Fraction(int(i == k)) for k in range(n)] for i in range(n)])
+    assert norm is not None
+    return _lowest(in_coordinates(data, exact, center), norm, always).sampled.order
 
 
 def _covered(
@@ -102,6 +139,12 @@ def _covered(
     """The least rate over the unit ball, and how many pieces it took."""
     n = len(sampled.states)
     low, high = np.append(-np.ones(n), 1.0)[None], np.ones((1, n + 1))
+    u = np.random.default_rng(0).normal(size=(POINTS, n + 1))
+    u[:, :n] /= np.linalg.norm(u[:, :n], axis=1)[:, None]
+    u[:, n] = 1.0
+    least = float(_rates(slopes, sampled, norm, u, u).min())
+    if not least > needed:  # of no use to try
+        return f"rate {least:.3g} at some points, {needed:.3g} is needed"
     if always:
         low, high = _cells(slopes, sampled, norm, needed)
     shape = np.append(np.ones(n), max(0.5 * float((high - low)[:, n].max()), 1e-3))
