@@ -194,13 +194,16 @@ def find_invariant(
     exactly this set (``.instance``), to be verified and written. Raises `holdfast.InputError`.
     """
     from holdfast.invariance.find import find_invariant as find
+    from holdfast.invariance.find_sampled import find_sampled
+    from holdfast.invariance.plans import is_sampled
     from holdfast.loop import close
     from holdfast.spec.temporal import Instance
 
     one = problem if isinstance(problem, Instance) else one_instance(_problem(problem), instance)
-    return find(
-        close(one.loop), one, timeout=timeout, seed=seed, kind=kind, workers=workers, tell=progress or (lambda _: None)
-    )
+    tell = progress or (lambda _: None)
+    if is_sampled(one.loop):  # sets that are never left, between samples neither
+        return find_sampled(one, timeout=timeout, seed=seed, workers=workers, tell=tell).found
+    return find(close(one.loop), one, timeout=timeout, seed=seed, kind=kind, workers=workers, tell=tell)
 
 
 def one_instance(problem: Problem, instance: str | None = None) -> Instance:

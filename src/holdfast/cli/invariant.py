@@ -94,13 +94,13 @@ def _certify(path: Path, asked: Asked, start: float) -> int:
 
 def _sizes(chosen: tuple[Instance, ...]) -> list[dict[str, str]]:
     """Family and volume of every set that is claimed, in plain arithmetic."""
-    from holdfast.loop import close
+    from holdfast.invariance.plans import continuous
     from holdfast.report.size import sizes
 
     found: list[dict[str, str]] = []
     for one in chosen:
         try:
-            found += sizes(one, close(one.loop))
+            found += sizes(one, continuous(one.loop))
         except InputError:  # told already: it was not decided either
             continue
     return found
