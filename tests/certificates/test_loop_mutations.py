@@ -37,23 +37,23 @@ id = "p"
 {claim}
 """
 SAMPLED = """format = "holdfast-problem/1"
-title = "sampled pendulum"
+title = "sampled integrator"
 [plant]
 kind = "ode"
-states = ["th", "om"]
-inputs = ["T"]
-derivative = {{ th = "om", om = "sin(th) + T - 0.5*om" }}
-domain = {{ th = [-2, 2], om = [-3, 3] }}
+states = ["x"]
+inputs = ["u"]
+derivative = {{ x = "u + 0.1*sin(x)" }}
+domain = {{ x = [-2, 2] }}
 [controller]
 network = "c.onnx"
 feedback = "sampled"
 period = {period}
-network_inputs = ["th", "om"]
-plant_inputs = {{ T = "y0" }}
+network_inputs = ["x", "0*x"]
+plant_inputs = {{ u = "y0" }}
 [[property]]
 id = "p"
 kind = "invariant"
-set = {{ ellipsoid = {{ center = [0, 0], P = [[2, 0.4], [0.4, 1]], level = 0.04 }} }}
+set = {{ ellipsoid = {{ center = [0], P = [[1]], level = 0.04 }} }}
 """
 BOX = 'kind = "invariant"\nset = {{ box = {{ x = [-{h}, {h}], y = [-{h}, {h}] }} }}'
 LEVELS = 'kind = "attracts"\nfrom = {{ level = {{ function = "V", at_most = 0 }} }}\nto = {{ level = {{ function = "V", at_most = {a} }} }}'
