@@ -34,7 +34,9 @@ CHANGES = 400  # random changes of a shape
 SAMPLES = 600
 CLEARANCE = 0.15  # asked of samples, as a share of what the linearisation shrinks by
 LOW_DIMENSION = 3  # up to here branch and bound comes first
-TRY = 0.35  # share of the time left that one proof may take
+FIRST = 0.5  # of the size that samples suggest, for the first proof by branch and bound
+VAIN = 3  # sizes without a proof until something else is tried
+TRY = 0.25  # share of the time left that one proof may take
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,14 +92,19 @@ def find_sampled(
     tell(f"equilibrium {np.round(center, 6).tolist()}, spectral radius {search.radius:.6g}, common rate {rate:.4g}")
     if rate > 0:
         if len(center) <= LOW_DIMENSION:
-            run.branching(root, rate, share=0.75)
+            run.branching(root, rate, share=0.6)
             if not search.sets:
-                run.contracting(root, share=0.8)
+                run.contracting(root, share=0.6)
+                run.branching(root, rate, share=0.9)
         else:
             run.contracting(root, share=0.7)
             run.branching(root, rate, share=0.8)
     if not search.sets:
         run.contracting(run.shape(at_end=True)[0], share=1.0, always=False)
+    for one in search.sets:
+        if not (one.always and one.certified):
+            times = "at all times" if one.always else "at the sample times only"
+            tell(f"kept {times}, proved by contraction, no certificate: volume {one.found.volume:.4g}")
     search.sets.sort(key=lambda s: (not s.always, not s.certified and len(center) <= LOW_DIMENSION, -s.found.volume))
     if not search.sets:
         search.why = f"no proof within the time; spectral radius {search.radius:.6g}, common rate {rate:.4g} a period"
@@ -120,6 +127,7 @@ class _Run:
     workers: int
     tell: Callable[[str], None]
     search: SampledSearch
+    order: int | None = None  # of Taylor's formula, once it is known
 
     def left(self, share: float = 1.0) -> float:
         return share * (self.end - time.monotonic())
@@ -163,7 +171,7 @@ class _Run:
     def contracting(self, root: np.ndarray, share: float, always: bool = True) -> None:
         """The largest ellipsoid of this shape that contraction proves within the time."""
         end = time.monotonic() + self.left(share)
-        size = 0.5 * self.suggested(root, self.samples(always, 0.0))
+        size = 0.3 * self.suggested(root, self.samples(always, 0.0))
         if not size:
             return
         center = tuple(Fraction(float(c)) for c in self.center)
@@ -229,6 +237,7 @@ class _Run:
             P = np.array([[float(v) for v in row] for row in states.P])  # type: ignore[union-attr]
             shape = Shape("ellipsoid", self.center, np.linalg.inv(np.linalg.cholesky(P)).T)
         proved: Shape | None = None
+        vain = 0
         failed = math.inf  # the least logarithm of a volume that had no proof
         while time.monotonic() < end:
             slice_end = time.monotonic() + 0.2 * (end - time.monotonic())
@@ -238,16 +247,21 @@ class _Run:
                     samples, shape, self.low, self.high, self.rng, 60, lambda e=slice_end: time.monotonic() > e
                 ):  # type: ignore[misc]
                     shape = better
+                if proved is None:
+                    shape = shape.scaled(FIRST)
             verdict = self.attempt(shape, max(1.0, TRY * (end - time.monotonic())))
             self.tell(f"branch and bound: {verdict or 'proved'}, volume {math.exp(shape.log_volume):.4g}")
             if verdict is None:
-                proved = shape
-                if known or (failed == math.inf and shape.log_volume <= before + 0.01):
+                if known or (proved is not None and failed == math.inf and shape.log_volume <= before + 0.01):
+                    proved = shape
                     break
+                proved = shape
             else:
                 if known:
                     break
-                failed = shape.log_volume
+                failed, vain = shape.log_volume, vain + 1
+                if proved is None and vain == VAIN:
+                    break
             if failed < math.inf:  # half-way between what has a proof and what has none
                 n = len(self.center)
                 least = failed - 4.0 * n * math.log(2.0) if proved is None else proved.log_volume
@@ -262,7 +276,8 @@ class _Run:
         states = shape.states()
         try:
             budget = Budget(seconds)
-            sampled = sample(self.instance.loop, hull_of(states, self.loop, "set found"))
+            sampled = sample(self.instance.loop, hull_of(states, self.loop, "set found"), self.order)
+            self.order = sampled.order
             for condition in invariant_conditions(sampled, states, "set found"):
                 done = prove(condition, budget, self.workers, stop=lambda region, x: True)
                 if not done.holds:

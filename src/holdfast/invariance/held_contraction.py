@@ -31,6 +31,7 @@ from holdfast.transforms.compose import finish
 LARGEST = 4000  # pieces looked at before the proof is given up
 SMALLEST = 2.0**-7  # widths of pieces, in half-widths of the ellipsoid
 BATCH = 16
+NODES = 600  # of a graph of Jacobians that is worth a higher order
 POINTS = 128  # on the boundary, looked at first
 ORDERS = range(2, 8)  # of Taylor's formula, tried in turn
 SMALL = 0.25  # share of the rate at the centre that remainders may take, so that no higher order is tried
@@ -112,7 +113,7 @@ def _lowest(data: LoopData, norm: _Norm, always: bool) -> _Period:
             break
         if best is None or period.best - period.rest > best.best - best.rest:
             best = period
-        if period.rest < SMALL * period.best:
+        if period.rest < SMALL * period.best or len(period.slopes.graph.nodes) > NODES:
             break
     assert best is not None
     return best
