@@ -246,7 +246,7 @@ class Problem:
         data, n = table(data, ["center", "P", "level"], "an ellipsoid"), len(self.states)
         P = [vector(row, n) for row in data["P"]]
         demand(len(P) == n and [list(c) for c in zip(*P, strict=True)] == P, "P is not symmetric")
-        return vector(data["center"], n), P, rational(data["level"])
+        return vector(data.get("center", [0] * n), n), P, rational(data["level"])
 
 
 def affine(row: Sequence[Fraction], x: Sequence[Sum], center: Sequence[Fraction]) -> Sum:

@@ -20,7 +20,7 @@ from holdfast_check.arithmetic import Unreadable
 Row = tuple[tuple[tuple[int, Fraction], ...], Fraction, bool]
 Conjunction = tuple[Row, ...]
 # a decimal number, or a hexadecimal one that float64 holds exactly
-NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?|0x[01](\.[0-9a-f]{1,13})?(p[+-]?\d{1,3})?)", re.ASCII)
+NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?|0x[01](\.[0-9a-f]{1,13})?(p[+-]?\d{1,4})?)", re.ASCII)
 NEGATION = {"<=": ">", "<": ">=", ">=": "<", ">": "<=", "=": "!=", "==": "!=", "!=": "="}
 
 
@@ -55,7 +55,10 @@ def tree(words: Iterator[str]) -> list[Any]:
 def number(text: str) -> Fraction:
     if not NUMBER.fullmatch(text):
         raise Unreadable(f"{text[:40]} is not a number")
-    return Fraction(float.fromhex(text) if "x" in text else text)
+    if "x" not in text:
+        return Fraction(text)
+    mantissa, _, exponent = text.partition("p")  # the mantissa alone is a float64 number, whatever the exponent
+    return Fraction(float.fromhex(mantissa)) * Fraction(2) ** int(exponent or 0)
 
 
 def enclosing(exact: Sequence[Fraction], upper: bool) -> np.ndarray:

@@ -86,7 +86,9 @@ class Forms:
         error = np.array(radius)
         error[:, self.inputs] = 0.0
         batch = len(center)
-        return Form(center.reshape(batch, *shape), slopes.reshape(batch, len(self.inputs), *shape), error.reshape(batch, *shape))
+        return Form(
+            center.reshape(batch, *shape), slopes.reshape(batch, len(self.inputs), *shape), error.reshape(batch, *shape)
+        )
 
     def _constant(self, low: Array, high: Array) -> Form:
         a = self.state.problem.arithmetic

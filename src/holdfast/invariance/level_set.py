@@ -75,9 +75,7 @@ def stay(loop: ClosedLoop, s: Sublevel) -> Condition:
     for i, upper in sides(loop.states):
         out = row({flow + i: -1 if upper else 1}, 0, f"{loop.states[i]} leaves the domain", strict=True)
         places.append((side(s.domain, i, upper), [rows.case([s.below(value, s.top), out])]))
-    return _condition(
-        loop, f"{s.name} <= {s.said(s.top)} is not left through a face of the domain", f, rows, places
-    )
+    return _condition(loop, f"{s.name} <= {s.said(s.top)} is not left through a face of the domain", f, rows, places)
 
 
 def step(loop: ClosedLoop, s: Sublevel, bottom: Enclosed) -> Condition:

@@ -84,6 +84,10 @@ def plan_of(
             if states is not None and states != "equilibrium":
                 functions.append(inequalities(states, loop, where).functions)
         require_regular(loop, functions, None, bounded_domain(loop, where), where, holds)
+    if prop.kind == "until" and (instance.time is not None or instance.steps is not None):
+        raise UnsupportedError(
+            f"{where}: kind until within [horizon] is not supported yet: a function says that the goal is reached, not when"
+        )
     if prop.kind == "barrier":
         return Plan(tuple(barrier_conditions(loop, prop, instance.initial, where)), {"method": "barrier"})
     return Plan(tuple(reach_avoid_conditions(loop, prop, instance.initial, where)), {"method": "reach-avoid"})
