@@ -135,13 +135,13 @@ class _Run:
     def shape(self, at_end: bool = False) -> tuple[np.ndarray, float]:
         """A root V, x = c + V u, in whose norm the linearised period shrinks fastest: at all shares, or ``at_end``; the rate."""
         n = len(self.center)
-        shares = [1.0] if at_end else SHARES
+        shares = [1.0] if at_end else SHARES.tolist()
         slopes = self.flight.slopes(self.center, shares)
         first = (self.flight.slopes(self.center, [1e-6])[0] - np.eye(n)) / 1e-6
 
         def rate(V: np.ndarray) -> float:
             turned = np.linalg.inv(V) @ slopes @ V
-            return float(min((1 - np.linalg.norm(turned, 2, axis=(1, 2))) / shares))
+            return float(min((1 - np.linalg.norm(turned, 2, axis=(1, 2))) / np.array(shares)))
 
         roots = _roots(first, self.flight.slopes(self.center, [1.0])[0], 0.5 * (self.high - self.low))
         best = max(roots, key=rate)
@@ -178,7 +178,9 @@ class _Run:
         proved: tuple[float, HeldContraction] | None = None
         factor = 0.4
         try:
-            order = lowest_order(self.instance.loop, center, np.linalg.inv(0.1 * size * root), always)
+            order = lowest_order(
+                self.instance.loop, center, np.linalg.inv(0.1 * size * root), always, lambda: time.monotonic() > end
+            )
         except InputError as error:
             self.tell(f"contraction: {error}")
             return

@@ -18,6 +18,7 @@ from holdfast.bounds.enclosure import Problem
 from holdfast.errors import InputError
 from holdfast.graph import Model, Tensor
 from holdfast.invariance.contraction import _Norm
+from holdfast.loop.closed_loop import JUMPS
 from holdfast.loop.coordinates import in_coordinates
 from holdfast.loop.sampled import SampledLoop, _held, _variables, sample
 from holdfast.loop.taylor import flow_derivatives, increments
@@ -67,7 +68,7 @@ def held_contraction(
     assert norm is not None
     turned = in_coordinates(data, exact, center)
     tried = [_Period.of(turned, p, norm, always) for p in ([order] if order is not None else [])]
-    period = tried[0] if tried else _lowest(turned, norm, always)
+    period = tried[0] if tried else _lowest(turned, norm, always, expired)
     if not period.rest < period.best:
         return f"remainders need a rate of {period.rest:.3g} a period, {period.best:.3g} is there at the centre"
     slopes, sampled, rest = period.slopes, period.sampled, period.rest
@@ -94,6 +95,11 @@ class _Period:
         n = len(data.plant.signals.states)
         sampled = sample(data, Box.of([-1] * n, [1] * n), order)
         model = _increments(sampled)
+        for node in model.graph.nodes:
+            if node.op in JUMPS:
+                raise InputError(
+                    f"{node.name or node.op}: the controller jumps there; contraction needs one that is locally Lipschitz"
+                )
         slopes = flat_problem(derivative(model), FLOAT64)
         rest = _norm(_at_center(flat_problem(model, FLOAT64), sampled, always)) + _norm(sampled.hold.between)
         middle = np.zeros((1, n + 1))
@@ -101,7 +107,7 @@ class _Period:
         return _Period(sampled, slopes, rest, float(_rates(slopes, sampled, norm, middle, middle)[0]))
 
 
-def _lowest(data: LoopData, norm: _Norm, always: bool) -> _Period:
+def _lowest(data: LoopData, norm: _Norm, always: bool, expired: Callable[[], bool]) -> _Period:
     """With the lowest order whose remainders leave most of the rate."""
     best: _Period | None = None
     for p in ORDERS:
@@ -113,19 +119,25 @@ def _lowest(data: LoopData, norm: _Norm, always: bool) -> _Period:
             break
         if best is None or period.best - period.rest > best.best - best.rest:
             best = period
-        if period.rest < SMALL * period.best or len(period.slopes.graph.nodes) > NODES:
+        if period.rest < SMALL * period.best or len(period.slopes.graph.nodes) > NODES or expired():
             break
     assert best is not None
     return best
 
 
-def lowest_order(data: LoopData, center: Sequence[Fraction], Y: np.ndarray, always: bool = True) -> int:
+def lowest_order(
+    data: LoopData,
+    center: Sequence[Fraction],
+    Y: np.ndarray,
+    always: bool = True,
+    expired: Callable[[], bool] = lambda: False,
+) -> int:
     """The order of Taylor's formula that is good enough for `held_contraction` of sets of about that size. Raises InputError as that does."""
     n = len(center)
     exact = [[Fraction(float(v)) for v in row] for row in Y]
     norm = _Norm.of([[Fraction(int(i == k)) for k in range(n)] for i in range(n)])
     assert norm is not None
-    return _lowest(in_coordinates(data, exact, center), norm, always).sampled.order
+    return _lowest(in_coordinates(data, exact, center), norm, always, expired).sampled.order
 
 
 def _covered(
