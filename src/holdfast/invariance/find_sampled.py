@@ -178,9 +178,7 @@ class _Run:
         proved: tuple[float, HeldContraction] | None = None
         factor = 0.4
         try:
-            order = lowest_order(
-                self.instance.loop, center, np.linalg.inv(0.1 * size * root), always, lambda: time.monotonic() > end
-            )
+            order = lowest_order(self.instance.loop, center, np.linalg.inv(0.1 * size * root), always, _after(end))
         except InputError as error:
             self.tell(f"contraction: {error}")
             return
@@ -190,7 +188,7 @@ class _Run:
             try:
                 done = held_contraction(
                     self.instance.loop, center, np.linalg.inv(size * root), always=always, order=order,
-                    expired=lambda limit=limit: time.monotonic() > limit,  # type: ignore[misc]
+                    expired=_after(limit),
                 )  # fmt: skip
             except InputError as error:
                 done = str(error)
@@ -245,9 +243,7 @@ class _Run:
             slice_end = time.monotonic() + 0.2 * (end - time.monotonic())
             before = shape.log_volume
             if not known and failed == math.inf:
-                for better in evolve(
-                    samples, shape, self.low, self.high, self.rng, 60, lambda e=slice_end: time.monotonic() > e
-                ):  # type: ignore[misc]
+                for better in evolve(samples, shape, self.low, self.high, self.rng, 60, _after(slice_end)):
                     shape = better
                 if proved is None:
                     shape = shape.scaled(FIRST)
@@ -287,6 +283,10 @@ class _Run:
         except InputError as error:
             return str(error)
         return None
+
+
+def _after(moment: float) -> Callable[[], bool]:
+    return lambda: time.monotonic() > moment
 
 
 def _roots(first: np.ndarray, whole: np.ndarray, reach: np.ndarray) -> list[np.ndarray]:
