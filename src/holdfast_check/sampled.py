@@ -187,7 +187,7 @@ def remainder(problem: Problem, hold: Hold, U: Box, d: Sequence[Fraction]) -> Qu
     cases: list[Case] = []
     for value, (low, high), more_ in zip(last, hold.remainder, d, strict=True):
         bottom, top = low + more_, high - more_
-        if more_ and not bottom <= 0 <= top:
+        if any(d) and not bottom <= 0 <= top:  # of all states: (s/h)^q t is s/h times a point of the hull of t and 0
             raise Invalid("the box of remainders has no room for what disturbances can do")
         term = scale(value, factor)
         cases += [[(plus(number(top), term, MINUS), True)], [(plus(term, number(-bottom)), True)]]

@@ -9,8 +9,11 @@ import pytest
 from loops import FILES, REFUSED, check, network
 from test_loop_proofs import BOUNDARY, FACES
 
+from holdfast_check.arithmetic import Invalid
 from holdfast_check.flow import along, jacobian
 from holdfast_check.formula import Formulas
+from holdfast_check.loop import obligations
+from holdfast_check.problem_file import read_problem
 from holdfast_check.sampled import series
 
 FILES.setdefault("steep.onnx", network(([[1]], [0]), ([[-4]], [0])))  # u = -4 tanh(x)
@@ -204,6 +207,38 @@ def test_the_series_is_bounded_from_above(m, h):
         exact, term = exact + term, term * m * h / (k + 1)
     (found,) = series([[Fraction(m)]], [Fraction(1)], h)
     assert exact <= found <= exact * (1 + Fraction(1, 10**6))
+
+
+# x is disturbed, y and z are not: y(t_k + s) = y + s z + (s/h)^2 h^2/2 u, which is not s/h times a remainder of one sign
+APART = """format = "holdfast-problem/1"
+[plant]
+kind = "ode"
+states = ["x", "y", "z"]
+inputs = ["u"]
+disturbances = {{ w = [-0.01, 0.01] }}
+derivative = {{ x = "-x + w", y = "z", z = "u" }}
+[controller]
+network = "steep.onnx"
+feedback = "sampled"
+period = 0.1
+network_inputs = ["x"]
+plant_inputs = {{ u = "y0 + 10" }}
+[[property]]
+kind = "invariant"
+set = {{ box = {{ x = [-1, 1], y = [-1, 1], z = [-1, 1] }} }}
+"""
+
+
+@pytest.mark.parametrize("least, fine", [("0", True), ("0.01", False)])
+def test_remainders_of_undisturbed_states_hold_zero_where_others_are_disturbed(least, fine):
+    states, remainder = [["-3"] * 3, ["3"] * 3], [["-1", least, "-1"], ["1", "0.08", "1"]]
+    proofs = [{"method": "held", "hold": {"order": 2, "states": states, "remainder": remainder}}]
+    problem = read_problem(APART.format().encode(), "", FILES.__getitem__)
+    if fine:
+        obligations(problem, proofs)
+    else:
+        with pytest.raises(Invalid, match="no room"):
+            obligations(problem, proofs)
 
 
 # ---- reach-avoid
