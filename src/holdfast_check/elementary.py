@@ -176,6 +176,12 @@ def _hump(z: Array) -> Array:
     return 1 - np.tanh(z) ** 2
 
 
+def hyperbolic(z: Array) -> Enclosed:
+    """The derivative of 1 / z; where z z overflows, or nearly so, nothing is known."""
+    y, error = rounded(lambda z: -1 / (z * z), 2)(z)
+    return y, np.where(np.abs(z) > 2.0**500, inf, error)
+
+
 UNIT = rounded(lambda z: 1 / np.sqrt((1 - z) * (1 + z)), 8)
 # fmt: off
 SMOOTH = {
@@ -184,7 +190,7 @@ SMOOTH = {
     "sqrt": Smooth(rounded(np.sqrt), rounded(lambda z: 0.5 / np.sqrt(z), 2), -1, lambda s, k: np.where(s > 0, 0.25 / (s * s), inf),
                    domain=lambda a, b: (a >= 0) & (b >= a), codomain=(0.0, inf), rises=1),
     "square": power(2),
-    "reciprocal": Smooth(rounded(lambda z: 1 / z), rounded(lambda z: -1 / (z * z), 2), -1, lambda s, k: side(k) / root(-s), (0.0,),
+    "reciprocal": Smooth(rounded(lambda z: 1 / z), hyperbolic, -1, lambda s, k: side(k) / root(-s), (0.0,),
                          lambda a, b: ((a > 2.0**-500) | (b < -(2.0**-500))) & (b >= a), rises=-1),
     "softplus": Smooth(balls(lambda z: z.exp().log1p()), scaled(tangent, 0.5, 0.5), 1,
                        lambda s, k: np.where(s > 0, np.where(s < 1, np.log(s / (1 - s)), inf), -inf), codomain=(0.0, inf), rises=1),

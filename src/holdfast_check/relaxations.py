@@ -113,7 +113,7 @@ def least_gap(f: Smooth, sign: np.ndarray, low: np.ndarray, high: np.ndarray, sl
     if linear:
         most = np.maximum(sign * slope * low, sign * slope * high)
         most = np.where(slope == 0, 0.0, most)
-        floor = floor - most - unit * (np.abs(floor) + np.abs(most))
+        floor = floor - most - unit * (np.abs(floor) + np.abs(most)) - TINY
     partial = f.domain is not np.less_equal and f.phase is None  # undefined somewhere: then nothing is known
     return np.fmax(best, np.where(f.domain(low, high), floor, -inf) if partial else floor)
 

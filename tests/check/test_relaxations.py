@@ -1,6 +1,7 @@
 """Ranges and lines of every function against values of 300 bits, at ends, kinks and random places; no tolerance."""
 
 import itertools
+from fractions import Fraction
 
 import flint
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from flint import arb, fmpq
 
 from holdfast_check.network import Node
-from holdfast_check.relaxations import bent, image, line
+from holdfast_check.relaxations import bent, extremum, image, line
 
 KINDS = {
     "relu": (), "abs": (), "leaky_relu": (0.1,), "clip": (-1.0, 2.0), "sigmoid": (), "tanh": (), "exp": (), "log": (), "sqrt": (),
@@ -277,3 +278,14 @@ def test_bent_is_where_a_function_is_not_linear():
         True,
         False,
     ]
+
+
+@pytest.mark.parametrize("slope", [5e-324, 2.0**-1073])
+def test_a_line_below_the_reciprocal_where_its_derivative_underflows(slope):
+    """1 / z - slope z at the right end: the square of the left end overflows."""
+    low, high = 2.0**513, 2.0**530
+    ends = (np.array([[v]]) for v in (1.0, low, high, slope))
+    sign, left, right, slopes = ends
+    with np.errstate(all="ignore"):
+        found = extremum(Node("reciprocal", (0,), 1), sign, [left], [right], [slopes]).item()
+    assert found == -np.inf or Fraction(found) <= 1 / Fraction(high) - Fraction(slope) * Fraction(high)

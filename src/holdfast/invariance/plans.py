@@ -112,7 +112,7 @@ def _held(data: LoopData, states: Inequalities, where: str) -> Plan:
         "order": sampled.order,
         **{
             name: [[float(v).hex() for v in box.lower], [float(v).hex() for v in box.upper]]
-            for name, box in (("states", sampled.hold.states), ("remainder", sampled.remainder))
+            for name, box in (("states", sampled.hold.states), ("remainder", sampled.hold.between))
         },
     }
     notes = {
