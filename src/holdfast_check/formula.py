@@ -337,9 +337,10 @@ class Text:
         if word[:1].isdigit() or word[:1] == ".":
             return number(Fraction(word))
         if self.words[:1] == ["("]:
-            args = []
-            while self.take("(", ","):
+            args, opening = [], "("
+            while self.take(opening):
                 args.append(self.sum())
+                opening = ","
             demand(self.take(")"), "a parenthesis is not closed")
             return self.formulas.function(word, *args)
         if word == "pi":

@@ -119,7 +119,7 @@ def test_kinks_have_all_slopes_between():
 
 
 @pytest.mark.parametrize("text", [
-    "", "x +", "x y", "2x", "(x", "x)", "sin x", "sin(x, y)", "foo(x)", "z", "x ** 2", "x = 1", "x <= 1", "1/0", "1/(2 - 2)", "sign(x)", "x^65",
+    "", "x +", "x y", "2x", "(x", "x)", "sin x", "sin(x, y)", "max(1(x)", "max(1(x, y)", "foo(x)", "z", "x ** 2", "x = 1", "x <= 1", "1/0", "1/(2 - 2)", "sign(x)", "x^65",
     "x^(-1/0)", "log(-1)", "sqrt(0 - 2)", "__import__", "x.y", "0x10", "1e9999", "max()", "x;y", "x\n@", "(" * 200 + "x" + ")" * 200, "acos(2)",
 ])  # fmt: skip
 def test_what_is_no_formula(text):
