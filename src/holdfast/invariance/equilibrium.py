@@ -23,6 +23,8 @@ SHIFTS = (0.6, 0.2)  # of the decay of the linearisation: how fast trajectories 
 LEAST = 0.2  # of the decay of the linearisation: what is asked for at samples
 FAR = np.geomspace(1e-5, 1.0, 24)  # sizes of ellipsoids tried, in units of the reach; and of the one found so far
 NEAR = np.array([0.35, 0.7, 1.0, 1.15, 1.4])
+SMALL = (1e-2, 3e-3, 1e-3, 1e-4, 1e-5)  # of the reach
+FEW = 200  # pieces for these
 STARTS = 3  # shapes to start from
 FINE = np.linspace(0.04, 1.0, 25)
 SHARES = (0.95, 0.88, 0.8, 0.7, 0.55, 0.35, 0.15, 0.03)
@@ -179,6 +181,20 @@ def largest_contraction(
             P = half.T @ half
             exact, level = exact_symmetric(P / abs(P).max()), Fraction(share**2 / float(abs(P).max()))
             proved = contraction(loop, center, exact, level, jacobians, pieces)
+            if proved is not None:
+                return proved
+    return _small_contraction(loop, center, reach, jacobians)
+
+
+def _small_contraction(
+    loop: ClosedLoop, center: np.ndarray, reach: np.ndarray, jacobians: Jacobians
+) -> Contraction | None:
+    """An ellipsoid of a shape that the linearisation gives, so small that hardly anything bends; what is lost is left to other stages."""
+    for share in SMALL:
+        for P in shapes(loop, center, reach):
+            plain = np.array([[float(v) for v in entries] for entries in P])
+            size = share * float((reach / np.sqrt(np.diag(np.linalg.inv(plain)))).min())
+            proved = contraction(loop, center, P, Fraction(size) ** 2, jacobians, FEW)
             if proved is not None:
                 return proved
     return None

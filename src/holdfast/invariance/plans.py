@@ -80,9 +80,9 @@ def plan_of(
     assert prop.kind in ("barrier", "until")
     if prop.function is not None:
         functions = [loop.on_states(instance.loop.functions[prop.function].value)]
-        for states in (prop.states, prop.target):
-            if states is not None and states != "equilibrium":
-                functions.append(inequalities(states, loop, where).functions)
+        for other in (prop.states, prop.target):
+            if other is not None and other != "equilibrium":
+                functions.append(inequalities(other, loop, where).functions)
         require_regular(loop, functions, None, bounded_domain(loop, where), where, holds)
     if prop.kind == "until" and (instance.time is not None or instance.steps is not None):
         raise UnsupportedError(
