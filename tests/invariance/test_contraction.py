@@ -55,7 +55,8 @@ def test_growth_is_nearly_exact_for_points_and_patterns() -> None:
     assert norm is not None
     A = np.array([[[-1.0, 0.0], [0.0, -50.0]]])
     assert -1.0 <= norm.growth("ode", A, A)[0] <= -1.0 + 1e-9
-    wide = norm.growth("ode", A - [[0, 1.0], [0, 0]], A + [[0, 1.0], [0, 0]])[0]
+    off = np.array([[0, 1.0], [0, 0]])
+    wide = norm.growth("ode", A - off, A + off)[0]
     exact = np.linalg.eigvalsh(np.array([[-1.0, 0.5], [0.5, -50.0]]))[-1]
     assert exact <= wide <= exact + 1e-6  # the small eigenvalue is not blurred by the large one
     patterns = _patterns(np.array([[False, False], [True, True]]))

@@ -170,8 +170,8 @@ def basis(states: Polytope, first: int | None) -> list[int]:
     n = len(states.center)
     H = np.array([[float(v) for v in entries] for entries in states.H])
     width = [
-        float(u - l) if u is not None and l is not None else np.inf
-        for l, u in zip(states.lower, states.upper, strict=True)
+        float(high - low) if high is not None and low is not None else np.inf
+        for low, high in zip(states.lower, states.upper, strict=True)
     ]
     score = np.array(width) / np.maximum(np.linalg.norm(H, axis=1), 1e-300)
     order = sorted((k for k in range(len(H)) if np.isfinite(score[k]) and k != first), key=lambda k: score[k])
