@@ -58,6 +58,8 @@ def number(text: str) -> Fraction:
     if "x" not in text:
         return Fraction(text)
     mantissa, _, exponent = text.partition("p")  # the mantissa alone is a float64 number, whatever the exponent
+    if abs(int(exponent or 0)) > 1100:
+        raise Unreadable(f"{text[:40]} is not a number")
     return Fraction(float.fromhex(mantissa)) * Fraction(2) ** int(exponent or 0)
 
 

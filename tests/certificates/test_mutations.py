@@ -57,7 +57,8 @@ def test_no_corruption_is_accepted(kind: str, tmp_path: Path) -> None:
                 said,
             )
             accepted[name] += status == 0
-            if status == 0 and name not in HARMLESS:
+            explained = name in HARMLESS and not (name == "early leaf" and kind.startswith("neurons"))
+            if status == 0 and not explained:
                 left, right = (Archive.read(d).members | {"end.json": b""} for d in (data, original))
                 assert left == right, f"{name} {seed} was accepted"  # else a bit of the archive's own bookkeeping
     assert sum(tried.values()) > 200, tried
