@@ -120,7 +120,7 @@ def bounds_of_rows(
     blocks = [slice(first, first + step) for first in range(0, len(low), step)]
     if len(blocks) == 1:
         return _bounds_of_block(problem, low, high, rows, method)
-    with ThreadPoolExecutor(min(len(blocks), _cores())) as pool:  # NumPy computes outside the interpreter's lock
+    with ThreadPoolExecutor(min(len(blocks), cores())) as pool:  # NumPy computes outside the interpreter's lock
         found = list(pool.map(lambda part: _bounds_of_block(problem, low[part], high[part], rows, method), blocks))
     return np.concatenate([below for below, _ in found]), np.concatenate([above for _, above in found])
 
@@ -148,6 +148,6 @@ def _bounds_of_block(
     return below, above
 
 
-def _cores() -> int:
+def cores() -> int:
     """Processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

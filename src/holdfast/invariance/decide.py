@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from holdfast.bounds.bounder import cores
 from holdfast.certificate import CertificateWriter
 from holdfast.errors import InputError, UnsupportedError
 from holdfast.invariance.falsify import search as falsify
@@ -21,7 +22,6 @@ from holdfast.invariance.sets import inequalities
 from holdfast.invariance.vacuous import is_empty
 from holdfast.loop import ClosedLoop
 from holdfast.search.budget import Budget, Progress
-from holdfast.search.verify import _cores
 from holdfast.spec.condition import Condition
 from holdfast.spec.temporal import BoxSet, Ellipsoid, Instance, Problem, TemporalProperty
 from holdfast.verdict import CertificateStatus, Escape, Reason, Result, Verdict
@@ -46,6 +46,7 @@ class _Run:
     proved: list[Proved] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)
     phases: dict[str, float] = field(default_factory=dict)
+    empty: list[str] = field(default_factory=list)  # properties that speak of no state, told in any case
 
     @property
     def falsifiable(self) -> bool:
@@ -77,7 +78,7 @@ def decide(
             raise UnsupportedError(
                 f"{_place(problem, instance, k, prop)}: kind {prop.kind} is not supported yet; decided are {', '.join(DECIDED)}"
             )
-    run = _Run(problem, instance, continuous(instance.loop), budget, workers or _cores(), seed, lambda _: None)
+    run = _Run(problem, instance, continuous(instance.loop), budget, workers or cores(), seed, lambda _: None)
     writer: CertificateWriter | None = None
     status: CertificateStatus | None = None
     try:
@@ -109,13 +110,12 @@ class _Answer:
 def _plans(run: _Run) -> tuple[list[Plan], _Answer | None]:
     """One plan per property, or the answer where it is known already."""
     plans: list[Plan] = []
-    empty: list[str] = []
     for k, prop in enumerate(run.instance.properties):
         where = _place(run.problem, run.instance, k, prop)
         if _vacuous(run, prop, where):
-            empty.append(f"{where}: the set it speaks of is empty")
-            if len(empty) == len(run.instance.properties):
-                return plans, _Answer(Reason.VACUOUS_REGION, ". ".join(empty))
+            run.empty.append(f"{where}: the set it speaks of is empty")
+            if len(run.empty) == len(run.instance.properties):
+                return plans, _Answer(Reason.VACUOUS_REGION, ". ".join(run.empty))
         if prop.kind == "invariant" and run.falsifiable:
             found = _falsified(run, k, prop, where, seconds=min(QUICK, 0.2 * run.budget.left), rounds=1)
             if found is not None:
@@ -166,14 +166,15 @@ def _prove(run: _Run, plans: Sequence[Plan], writer: CertificateWriter | None) -
             run.phases["prove"] = run.budget.seconds - begin
             if not done.holds:
                 return _open(run, k, prop, done)
-    return _Answer(Reason.PROVED)
+    return _Answer(Reason.PROVED, ". ".join(f"vacuous: {one}" for one in run.empty))
 
 
 def _open(run: _Run, k: int, prop: TemporalProperty, done: Proved) -> _Answer:
     """A condition was not proved: perhaps the claim is false."""
     where = _place(run.problem, run.instance, k, prop)
     if prop.kind == "invariant" and run.falsifiable:
-        starts = [point for _, point in done.points]
+        own = done.condition.variables[: len(run.loop.states)] == run.loop.states  # faces have coordinates of their own
+        starts = [point for _, point in done.points] if own else []
         found = _falsified(run, k, prop, where, seconds=min(LONGER, max(run.budget.left, 0.0)), starts=starts)
         if found is not None:
             return found

@@ -5,7 +5,7 @@ Nothing is special about closed loops from here on: each condition is a query wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from holdfast.bounds.enclosure import Problem
 from holdfast.certificate import CertificateWriter
+from holdfast.errors import InternalError
 from holdfast.rigor import FLOAT64
 from holdfast.search.budget import Budget
 from holdfast.search.input_split import Outcome, input_split
@@ -52,7 +53,7 @@ class Proved:
     @property
     def holds(self) -> bool:
         """Whether it is proved."""
-        return self.outcome.reason in (Reason.PROVED, Reason.VACUOUS_REGION)
+        return self.outcome.reason is Reason.PROVED
 
 
 class Numbered:
@@ -86,6 +87,8 @@ def prove(
     ``stop``: told of points that seem to violate the condition; a result other than None ends the search (WITNESS).
     """
     begin = budget.seconds
+    if any(() in place.cases for place in condition.regions):  # the search would take it for nothing to do
+        raise InternalError(f"{condition.purpose}: a case without rows can never be refuted")
     if not condition.regions:
         return Proved(condition, Outcome(Reason.PROVED, None, np.inf, 0), 0.0)
     query = condition.query()
@@ -98,16 +101,3 @@ def prove(
     with quiet():
         outcome = input_split(query, problem, witnesses, budget, workers, begun, cheap=condition.rough)  # type: ignore[arg-type]
     return Proved(condition, outcome, budget.seconds - begin, tuple(witnesses.seen))
-
-
-def prove_all(
-    conditions: Sequence[Condition], budget: Budget, workers: int, writer: CertificateWriter | None = None, first: int = 0
-) -> list[Proved]:  # fmt: skip
-    """Prove conditions in order, up to the first that cannot be proved."""
-    done: list[Proved] = []
-    for condition in conditions:
-        done.append(prove(condition, budget, workers, writer, first))
-        first += len(condition.regions)
-        if not done[-1].holds:
-            break
-    return done

@@ -5,7 +5,6 @@ Attack first, then one look with bounds, then branch and bound; which kind depen
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from holdfast.bounds.bounder import cores
 from holdfast.bounds.enclosure import OutOfTime, Problem
 from holdfast.bounds.execution import check_executable
 from holdfast.certificate import CertificateError
@@ -57,7 +57,7 @@ def verify(
     Raises `holdfast.errors.InputError` for what makes no sense; `KeyboardInterrupt` ends in an UNKNOWN result.
     """
     budget = Budget(timeout, memory_mib or 4096, progress)
-    workers = workers or _cores()
+    workers = workers or cores()
     given = bind(prop, networks)
     chosen = semantics or given.semantics
     if chosen not in SEMANTICS:
@@ -186,10 +186,6 @@ def _result(
         semantics,
         provenance,
     )
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
 def _versions() -> dict[str, str]:
