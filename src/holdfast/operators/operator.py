@@ -15,6 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from holdfast.graph import Node, Shape
 from holdfast.rigor import Arithmetic
+from holdfast.rigor.functions import Elementary
 
 Array = Any
 Parameters = Mapping[str, Array]
@@ -131,3 +132,16 @@ class UnaryOperator(Operator):
     def undefined(self, xp: Any, node: Node, lower: Array, upper: Array, arithmetic: Arithmetic) -> Array:
         """Where [lower, upper] may hold a pole inside the `domain`: `interval` is infinite there, and no reason to stop."""
         return lower != lower  # false everywhere
+
+
+class SmoothOperator(UnaryOperator):
+    """A function whose value and derivative stand in the table of `holdfast.rigor.functions`."""
+
+    value: Elementary
+    steepness: Elementary
+
+    def function(self, xp: Any, node: Node, x: Array) -> Array:
+        return self.value.compute(xp, x)
+
+    def gradient(self, xp: Any, node: Node, x: Array) -> Array:
+        return self.steepness.compute(xp, x)

@@ -13,7 +13,7 @@ import numpy as np
 
 from holdfast.graph import Node
 from holdfast.operators.lines import Curve, Line, between, chord_slope, enclose, gap, middle, tangent_shift
-from holdfast.operators.operator import Array, Relaxation, UnaryOperator
+from holdfast.operators.operator import Array, Relaxation, SmoothOperator
 from holdfast.rigor import Arithmetic
 from holdfast.rigor.functions import (
     ATAN,
@@ -23,7 +23,6 @@ from holdfast.rigor.functions import (
     TANH,
     TANH_SLOPE,
     Bounds,
-    Elementary,
     clean,
     largest,
 )
@@ -127,10 +126,8 @@ def atan_touch(xp: Any, a: Array) -> Array:
     return xp.where(a < 1e-3, 0.5 * a, xp.where(a < most, t, start))
 
 
-class _SShaped(UnaryOperator):
+class _SShaped(SmoothOperator):
     slopes = 2
-    value: Elementary
-    steepness: Elementary
 
     def touch(self, xp: Any, a: Array) -> Array:
         """Where the tangent from (-a, f(-a)), a >= 0, touches the concave part, in plain arithmetic."""
@@ -139,12 +136,6 @@ class _SShaped(UnaryOperator):
     def reach(self, xp: Any, width: Array) -> Array:
         """How far beyond that point tangents of an interval of this width are worth having."""
         raise NotImplementedError
-
-    def function(self, xp: Any, node: Node, x: Array) -> Array:
-        return self.value.compute(xp, x)
-
-    def gradient(self, xp: Any, node: Node, x: Array) -> Array:
-        return self.steepness.compute(xp, x)
 
     def interval(self, xp: Any, node: Node, lower: Array, upper: Array, arithmetic: Arithmetic) -> Bounds:
         return self.value.bounds(xp, lower, arithmetic)[0], self.value.bounds(xp, upper, arithmetic)[1]

@@ -14,7 +14,7 @@ import numpy as np
 
 from holdfast.graph import Node
 from holdfast.operators.lines import Curve, Line, between, chord_slope, enclose, ends_shift, middle, tangent_shift
-from holdfast.operators.operator import Array, Relaxation, UnaryOperator
+from holdfast.operators.operator import Array, Relaxation, SmoothOperator
 from holdfast.rigor import Arithmetic
 from holdfast.rigor.functions import (
     ATAN_CURVATURE,
@@ -24,7 +24,6 @@ from holdfast.rigor.functions import (
     TANH_CURVATURE,
     TANH_SLOPE,
     Bounds,
-    Elementary,
     clean,
     largest,
     pin,
@@ -83,11 +82,9 @@ class _Bell:
         return Line(slope, xp.maximum(shift, xp.maximum(touching[0], touching[1])))
 
 
-class _BellShaped(UnaryOperator):
+class _BellShaped(SmoothOperator):
     slopes = 2
     reference = "Zhang et al., NeurIPS 2018, section 3.2"
-    value: Elementary
-    steepness: Elementary
     inflection: float
 
     def near_touch(self, xp: Any, far: Array) -> Array:
@@ -97,12 +94,6 @@ class _BellShaped(UnaryOperator):
     def far_touch(self, xp: Any, near: Array) -> Array:
         """Where beyond the inflection the tangent passes through (near, f(near)), near <= inflection."""
         raise NotImplementedError
-
-    def function(self, xp: Any, node: Node, x: Array) -> Array:
-        return self.value.compute(xp, x)
-
-    def gradient(self, xp: Any, node: Node, x: Array) -> Array:
-        return self.steepness.compute(xp, x)
 
     def interval(self, xp: Any, node: Node, lower: Array, upper: Array, arithmetic: Arithmetic) -> Bounds:
         far, near = xp.maximum(abs(lower), abs(upper)), _nearest(xp, 0.0, lower, upper)
