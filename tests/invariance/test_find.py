@@ -106,8 +106,8 @@ def test_shapes_and_their_sets_agree() -> None:
     assert np.allclose(H @ V @ y.T, ends[:, None] * y.T, atol=1e-5 * ends.max())
 
 
-def test_simulated_trajectories_stay_in_what_was_found(tmp_path: Path) -> None:
-    """Small steps from the boundary under the worst constant disturbances."""
+def test_the_flow_points_into_what_was_found(tmp_path: Path) -> None:
+    """At points of the boundary, under extreme disturbances."""
     path = tmp_path / "problem.toml"
     path.write_text(HEAD + PLANTS["disturbed"])
     instance = load_problem(path).instances[0]
@@ -122,7 +122,5 @@ def test_simulated_trajectories_stay_in_what_was_found(tmp_path: Path) -> None:
     corners = rng.integers(0, 2, size=(200, 2))
     others = np.where(corners == 1, loop.others.upper, loop.others.lower)
     graph = loop.dynamics.graph
-    for _ in range(2000):
-        f = evaluate(graph, loop.dynamics.parameters, [np.concatenate([x, others], axis=1)])[graph.outputs[0]]
-        x = x + 0.002 * f
-        assert (np.einsum("ki,ij,kj->k", x - c, P, x - c) <= 1 + 1e-3).all()
+    f = evaluate(graph, loop.dynamics.parameters, [np.concatenate([x, others], axis=1)])[graph.outputs[0]]
+    assert (np.einsum("ki,ij,kj->k", x - c, P, f) < 0).all()  # the flow points inwards on the boundary
