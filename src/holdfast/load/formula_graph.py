@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 
 from holdfast.graph import Model, Tensor
-from holdfast.load.expression import FormulaError, parse, parse_comparison
+from holdfast.load.expression import FormulaError, parse
 from holdfast.load.formula_constants import nearest
 from holdfast.load.formula_normal import SIGNAL, Affine, Algebra
 from holdfast.operators import OPERATORS, GraphBuilder
@@ -44,23 +44,6 @@ def compile_formulas(
         except FormulaError as error:
             raise FormulaError(f"{label}: {error}") from error
     return model_of(algebra, saturate(algebra, forms, limits or {}), len(signals))
-
-
-def compile_conditions(
-    texts: Sequence[str], signals: Sequence[str], *, constants: Mapping[str, Fraction] | None = None,
-    definitions: Mapping[str, str] | None = None,
-) -> tuple[Model, tuple[bool, ...]]:  # fmt: skip
-    """Comparisons as a Model of values that are <= 0 where they hold, and which of them are strict (< 0)."""
-    algebra = new_algebra(signals, constants or {}, definitions or {})
-    comparisons = [parse_comparison(text) for text in texts]
-    forms = {f"condition {i}": algebra.condition(c) for i, c in enumerate(comparisons)}
-    return model_of(algebra, forms, len(signals)), tuple("=" not in c.relation for c in comparisons)
-
-
-def constant_value(text: str, constants: Mapping[str, Fraction] | None = None) -> Fraction | tuple[float, float]:
-    """The value of a formula of constants: exact, or a float64 number with a bound on its error."""
-    form = new_algebra([], constants or {}, {}).normal(parse(text))
-    return form.constant if isinstance(form.constant, Fraction) else nearest(form.constant)
 
 
 def new_algebra(signals: Sequence[str], constants: Mapping[str, Fraction], definitions: Mapping[str, str]) -> Algebra:
