@@ -22,7 +22,6 @@ import numpy as np
 
 from holdfast.errors import HoldfastError
 from holdfast.invariance.find import find_invariant
-from holdfast.invariance.polytope import vertices_volume
 from holdfast.load.problem import load_problem
 from holdfast.load.problem_writing import write_problem
 from holdfast.loop import close
@@ -32,11 +31,24 @@ from holdfast.spec.temporal import Ellipsoid, Instance, Polytope
 HEADER = ("problem", "states", "form", "volume", "of the file's", "equilibrium alone in", "seconds")
 
 
+def parallelotope_volume(states: Polytope) -> float | None:
+    """Volume of a parallelotope (as many rows as states), in plain arithmetic; None for other polytopes."""
+    if len(states.H) != len(states.center):
+        return None
+    H = np.array([[float(v) for v in entries] for entries in states.H])
+    width = [
+        float(high - low)
+        for low, high in zip(states.lower, states.upper, strict=True)
+        if high is not None and low is not None
+    ]
+    return float(np.prod(width) / abs(np.linalg.det(H)))
+
+
 def given_volume(instance: Instance) -> float | None:
     """Volume of the invariant set that the file asks about, where it is easily told."""
     for prop in instance.properties:
         if isinstance(prop.states, Polytope):
-            return vertices_volume(prop.states)
+            return parallelotope_volume(prop.states)
         if isinstance(prop.states, Ellipsoid):
             P, n = np.array([[float(v) for v in row] for row in prop.states.P]), len(prop.states.center)
             ball = math.pi ** (n / 2) / math.gamma(n / 2 + 1)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-import scipy.linalg
 
 from holdfast.errors import InputError
 from holdfast.graph import Model, Tensor
@@ -237,16 +236,3 @@ def _appended(model: Model, forms: Sequence[Form]) -> Model:
 def _name(states: Polytope, face: Side) -> str:
     end = (states.upper if face.upper else states.lower)[face.k]
     return f"row {face.k + 1} {'<=' if face.upper else '>='} {float(end if end is not None else 0):g}"
-
-
-def vertices_volume(states: Polytope) -> float | None:
-    """Volume of a parallelotope (as many rows as states), in plain arithmetic; None for other polytopes."""
-    if len(states.H) != len(states.center):
-        return None
-    H = np.array([[float(v) for v in entries] for entries in states.H])
-    width = [
-        float(high - low)
-        for low, high in zip(states.lower, states.upper, strict=True)
-        if high is not None and low is not None
-    ]
-    return float(np.prod(width) / abs(scipy.linalg.det(H)))
