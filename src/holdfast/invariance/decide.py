@@ -121,10 +121,15 @@ def _plans(run: _Run) -> tuple[list[Plan], _Answer | None]:
             if found is not None:
                 return plans, found
         begin = run.budget.seconds
-        plan = plan_of(
-            run.loop, run.instance, prop, where, lambda c: prove(c, run.budget, run.workers).holds, run.tell,
-            run.budget, run.workers,
-        )  # fmt: skip
+        try:
+            plan = plan_of(
+                run.loop, run.instance, prop, where, lambda c: prove(c, run.budget, run.workers).holds, run.tell,
+                run.budget, run.workers,
+            )  # fmt: skip
+        except InputError:
+            if run.budget.expired():  # what could not be shown in time is no fault of the file
+                return plans, _Answer(Reason.TIME, f"{where}: the time ended while the proof was planned")
+            raise
         run.phases["plan"] = run.phases.get("plan", 0.0) + run.budget.seconds - begin
         if isinstance(plan, str):
             return plans, _Answer(Reason.TIME if run.budget.expired() else Reason.INCOMPLETE, f"{where}: {plan}")
