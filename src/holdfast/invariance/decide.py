@@ -123,12 +123,11 @@ def _plans(run: _Run) -> tuple[list[Plan], _Answer | None]:
         begin = run.budget.seconds
         try:
             plan = plan_of(
-                run.loop, run.instance, prop, where, lambda c: prove(c, run.budget, run.workers).holds, run.tell,
-                run.budget, run.workers,
-            )  # fmt: skip
-        except InputError:
+                run.loop, run.instance, prop, where, lambda c: _holds(run, c), run.tell, run.budget, run.workers
+            )
+        except InputError as error:
             if run.budget.expired():  # what could not be shown in time is no fault of the file
-                return plans, _Answer(Reason.TIME, f"{where}: the time ended while the proof was planned")
+                return plans, _Answer(Reason.TIME, f"{error} (the time ended before more could be shown)")
             raise
         run.phases["plan"] = run.phases.get("plan", 0.0) + run.budget.seconds - begin
         if isinstance(plan, str):
@@ -136,6 +135,11 @@ def _plans(run: _Run) -> tuple[list[Plan], _Answer | None]:
         run.notes.update(plan.notes)
         plans.append(plan)
     return plans, None
+
+
+def _holds(run: _Run, condition: Condition) -> bool:
+    """Whether a condition without a certificate is proved; a point that violates it ends the attempt."""
+    return prove(condition, run.budget, run.workers, stop=lambda region, point: point).holds
 
 
 def _vacuous(run: _Run, prop: TemporalProperty, where: str) -> bool:
