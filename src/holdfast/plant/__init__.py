@@ -1,0 +1,1 @@
+"""Integrators: enclosures of the solutions of differential equations, one file each."""

@@ -1,0 +1,1 @@
+"""Sets that are carried through systems: Taylor models with symbolic remainders."""
