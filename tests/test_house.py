@@ -32,7 +32,7 @@ LAYERS = (
     ("search",),
     ("plant",),
     ("loop",),
-    ("invariance", "training"),
+    ("invariance", "reachability", "training"),
     ("report",),
     ("api", "cli"),
     ("__init__", "__main__"),
@@ -140,7 +140,7 @@ def test_the_checker_stands_alone() -> None:
     top = {name.split(".")[0] for path in CHECKER for _, name in imports(path)}
     assert top - sys.stdlib_module_names <= {"holdfast_check", "numpy", "onnx", "flint"}
     loops = {"conditions", "contraction", "derivative", "escape", "flow", "formula", "loop", "matrices", "problem"}
-    loops |= {"problem_file", "sampled", "slicing"}
+    loops |= {"forms", "problem_file", "sampled", "slicing"}  # forms: for the few inputs of a loop
     sizes = {path.stem: lines_of_code(path) for path in CHECKER}
     assert sum(size for name, size in sizes.items() if name not in loops) < 1500  # networks
     assert sum(size for name, size in sizes.items() if name in loops) < 1900  # closed loops

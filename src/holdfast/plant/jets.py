@@ -215,14 +215,29 @@ def _atan(node: Node, x: Series, y: Series, store: dict[str, Series], k: int) ->
 
 
 def _pieces(card: UnaryOperator, node: Node, x: Series, k: int) -> TaylorModel:
-    """Piecewise linear functions: linear on one side of their kinks; across one nothing is known of derivatives in time."""
+    """Piecewise linear functions, k >= 1: linear on one side of their kinks. Across one the first derivative in time exists almost
+    everywhere and lies in Clarke's set; of higher ones nothing is known."""
     low, high = x[0].range()
+    known = (low <= high) & np.isfinite(low) & np.isfinite(high)
     if not card.piecewise_linear:
-        low, high = np.full_like(low, np.nan), np.full_like(high, np.nan)
-    crossing = ~(~card.crosses_kink(node, low, high) & (low <= high))
-    lines = card.relax(np, node, np.where(crossing, 0.0, low), np.where(crossing, 0.0, high), FLOAT64)
-    value = scaled(x[k], np.where(crossing, 0.0, lines.lower_slope))
-    return TaylorModel(value.basis, value.terms, np.where(crossing, np.inf, value.error))
+        known &= False
+    low, high = np.where(known, low, 0.0), np.where(known, high, 0.0)
+    crossing = card.crosses_kink(node, low, high)
+    touching = np.zeros_like(known)
+    slopes = [card.gradient(np, node, low), card.gradient(np, node, high)]
+    for kink in card.split_points(node):
+        here = (low <= kink) & (high >= kink)
+        touching |= here
+        for side in (np.nextafter(kink, -np.inf), np.nextafter(kink, np.inf)):
+            slopes.append(np.where(here, card.gradient(np, node, np.full_like(low, side)), slopes[0]))
+    if k > 1:
+        known &= ~crossing & ~(touching & (low < high))
+    most, least = np.stack(slopes).max(0), np.stack(slopes).min(0)
+    middle = 0.5 * most + 0.5 * least
+    radius = np.maximum(most - middle, middle - least)
+    value = scaled(x[k], middle)
+    error = value.error + radius * x[k].size * (1 + 16 * FLOAT64.unit)
+    return TaylorModel(value.basis, value.terms, np.where(known, error, np.inf))
 
 
 RULES: dict[str, Callable[..., TaylorModel]] = {

@@ -13,6 +13,7 @@ from fractions import Fraction
 import numpy as np
 
 from holdfast.bounds.enclosure import Problem
+from holdfast.plant.deviation import Disturbance
 from holdfast.plant.jets import Jets, Series
 from holdfast.rigor import FLOAT64, gamma
 from holdfast.sets.monomials import monomials
@@ -27,18 +28,35 @@ MARGIN = 0.02  # of the width, by which a guess exceeds what it has to hold
 @dataclass(frozen=True, eq=False)
 class Step:
     """``series``: coefficients x_0 ... x_(q-1) of the states in time; ``states`` box (lower, upper), each (B, n), of all states of
-    the step; ``remainder`` (lower, upper) of x^[q] there: x(s) = sum_k x_k s^k + s^q r for 0 <= s <= h. ``sound`` (B,): where verified."""
+    the step; ``remainder`` (lower, upper) of x^[q] there: x(s) = sum_k x_k s^k + s^q r + d for 0 <= s <= h, |d| <= ``deviation``. ``sound`` (B,): where verified."""
 
     series: Series
     length: Fraction
     states: tuple[Array, Array]
     remainder: tuple[Array, Array]
     sound: Array
+    deviation: Array | None = None
+
+    def __getitem__(self, chosen: Array) -> Step:
+        """These members of the batch."""
+        return Step(
+            [m[chosen] for m in self.series], self.length, (self.states[0][chosen], self.states[1][chosen]),
+            (self.remainder[0][chosen], self.remainder[1][chosen]), self.sound[chosen],
+            None if self.deviation is None else self.deviation[chosen],
+        )  # fmt: skip
+
+    def lost(self, order: int) -> Array:
+        """What the remainder adds to the error (B, n), about."""
+        return (self.remainder[1] - self.remainder[0]) * (0.5 * float(self.length**order))
+
+    def at(self, time: Fraction) -> TaylorModel:
+        """The states at a time within the step."""
+        value = _moved(self.series, time, 0)
+        return _with_remainder(value, self.remainder, time ** len(self.series), self.deviation)
 
     def at_end(self) -> TaylorModel:
         """The states at the end of the step."""
-        value = _horner(self.series, self.length)
-        return _with_remainder(value, self.remainder, self.length ** len(self.series))
+        return self.at(self.length)
 
     def between(self, first: Fraction, last: Fraction) -> TaylorModel:
         """All states at first <= s <= last: the time within is one more symbol, linearly."""
@@ -55,6 +73,8 @@ class Step:
         low, high = self.remainder
         weight = float(last**q) * (1 + 4 * _U)
         low, high = np.minimum(low, 0.0) * weight, np.maximum(high, 0.0) * weight
+        if self.deviation is not None:
+            low, high = low - self.deviation, high + self.deviation
         return _with_interval(total, low, high)
 
 
@@ -68,10 +88,6 @@ def _moved(series: Series, s: Fraction, k: int) -> TaylorModel:
             total = part if total is None else add(total, part)
     assert total is not None
     return total
-
-
-def _horner(series: Series, s: Fraction) -> TaylorModel:
-    return _moved(series, s, 0)
 
 
 def _with_time(value: TaylorModel, speed: TaylorModel) -> TaylorModel:
@@ -90,15 +106,26 @@ def _with_interval(value: TaylorModel, low: Array, high: Array) -> TaylorModel:
     return TaylorModel(value.basis, terms, (value.error + radius + lost) * (1 + 16 * _U))
 
 
-def _with_remainder(value: TaylorModel, remainder: tuple[Array, Array], weight: Fraction) -> TaylorModel:
+def _with_remainder(
+    value: TaylorModel, remainder: tuple[Array, Array], weight: Fraction, deviation: Array | None
+) -> TaylorModel:
     factor = float(weight)
     low, high = remainder
     low, high = low * factor, high * factor
     low, high = low - 4 * _U * abs(low) - _TINY, high + 4 * _U * abs(high) + _TINY
+    if deviation is not None:
+        low, high = low - deviation, high + deviation
     return _with_interval(value, low, high)
 
 
-def step(problem: Problem, states: TaylorModel, rest: TaylorModel | None, length: Fraction, order: int) -> Step:
+def step(
+    problem: Problem,
+    states: TaylorModel,
+    rest: TaylorModel | None,
+    length: Fraction,
+    order: int,
+    disturbance: Disturbance | None = None,
+) -> Step:
     """All solutions over [0, length] from ``states`` (B, n), with ``rest`` (B, m): inputs and parameters that stay as they are.
 
     ``order`` q >= 1: of the remainder. Where no box is verified the member of the batch is not ``sound``.
@@ -111,6 +138,7 @@ def step(problem: Problem, states: TaylorModel, rest: TaylorModel | None, length
     best_rest = np.full_like(low, np.nan), np.full_like(high, np.nan)
     need = low, high
     weight = float(length**order) * (1 + 4 * _U)
+    best_deviation = None if disturbance is None else np.full_like(low, np.nan)
     for round_ in range(ROUNDS):
         width = need[1] - need[0]
         slack = (MARGIN if round_ == 0 else 0.1 * round_) * width + 1e-10 * (abs(need[0]) + abs(need[1])) + 1e-14
@@ -118,17 +146,23 @@ def step(problem: Problem, states: TaylorModel, rest: TaylorModel | None, length
         remainder = _coefficient(problem, guess, rest_range, order)
         below = low + np.minimum(remainder[0] * weight, 0.0) * (1 + 8 * _U) - _TINY
         above = high + np.maximum(remainder[1] * weight, 0.0) * (1 + 8 * _U) + _TINY
+        if disturbance is not None:
+            assert rest_range is not None and best_deviation is not None
+            away = disturbance.bound(guess, rest_range, length)
+            below, above = below - away, above + away
         below, above = below - 4 * _U * abs(below), above + 4 * _U * abs(above)
         fine = ((below > guess[0]) & (above < guess[1])).all(1) & ~done
         for best, found in ((best_states, guess), (best_rest, remainder)):
             best[0][fine], best[1][fine] = found[0][fine], found[1][fine]
+        if best_deviation is not None:
+            best_deviation[fine] = away[fine]
         done |= fine
         if done.all():
             break
         need = np.minimum(below, need[0]), np.maximum(above, need[1])
         if not np.isfinite(np.concatenate(need)[np.concatenate([~done, ~done])]).all():
             break
-    return Step(series, length, best_states, best_rest, done)
+    return Step(series, length, best_states, best_rest, done, best_deviation)
 
 
 def _hull(series: Series, length: Fraction) -> tuple[Array, Array]:

@@ -243,3 +243,21 @@ def _substitution(basis: Monomials, variable: int, sign: float) -> Array:
         for j in range(e + 1):
             matrix[place[(*row[:variable], j, *row[variable + 1 :])], k] = comb(e, j) * sign ** (e - j) / 2.0**e
     return matrix
+
+
+def concatenated(models: Sequence[TaylorModel]) -> TaylorModel:
+    """Vectors (B, n_i), one behind the other."""
+    if len(models) == 1:
+        return models[0]
+    models = aligned(models)
+    terms = np.concatenate([m.terms for m in models], axis=2)
+    return TaylorModel(models[0].basis, terms, np.concatenate([m.error for m in models], axis=1))
+
+
+def joined(model: TaylorModel, symbols: int) -> TaylorModel:
+    """A vector (B, m) whose symbols from number ``symbols`` on, and its error, become one new symbol per component."""
+    K, m = len(model.basis), model.error.shape[1]
+    own = model.terms[K + symbols :]
+    error = (model.error + abs(own).sum(0) * (1 + gamma(len(own) + 2, FLOAT64))) * _UP
+    kept = TaylorModel(model.basis, model.terms[: K + symbols], error)
+    return with_symbols(kept, np.arange(m), symbols, symbols + m)
