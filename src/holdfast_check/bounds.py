@@ -23,7 +23,7 @@ import numpy as np
 from holdfast_check.arithmetic import TINY, UNIT, dot, gamma, outward, plus, size
 from holdfast_check.linear import Dense, Linear
 from holdfast_check.network import Node
-from holdfast_check.relaxations import Line, Pair, bent, image, line
+from holdfast_check.relaxations import SIDES, Line, Pair, bent, image, line
 
 Values = Mapping[int, np.ndarray]  # by node
 ROOM = 2**16  # numbers in one array of coefficients
@@ -137,8 +137,8 @@ def lines(node: Node, ranges: Ranges, i: int, given: np.ndarray | None, rows: np
     if given is not None:
         return (line(node, np.where(rows[:, 0] < 0, -1.0, 1.0), *facts),) * 2
     if i not in ranges.lines:
-        one = np.ones(ranges.lower[i].shape)
-        ranges.lines[i] = line(node, one, *facts), line(node, -one, *facts)
+        slopes, constants = line(node, SIDES, *facts)
+        ranges.lines[i] = ([s[0] for s in slopes], constants[0]), ([s[1] for s in slopes], constants[1])
     return ranges.lines[i]
 
 

@@ -31,7 +31,8 @@ def series(x: Array, terms: range) -> Array:
     """The sum of x^k / n! over the n in terms, k = 0, 1, ..."""
     total = np.zeros(np.shape(x))
     for n in reversed(terms):
-        total = total * x + 1.0 / math.factorial(n)
+        total *= x
+        total += 1.0 / math.factorial(n)
     return total
 
 
@@ -66,8 +67,8 @@ def tangent(z: Array) -> Enclosed:
 
 
 def bell_slope(z: Array) -> Enclosed:
-    y = -2 * tangent(z)[0] * bell(z)[0]
-    return y, bell(z)[0] * 2.0**-42 + LEAST
+    hump = bell(z)[0]
+    return -2 * tangent(z)[0] * hump, hump * 2.0**-42 + LEAST
 
 
 def scaled(f: Callable[[Array], Enclosed], factor: float, offset: float = 0.0) -> Callable[[Array], Enclosed]:
@@ -118,9 +119,8 @@ class Smooth:
     rises: int = 0  # 1, -1: monotone
     phase: float | None = None
     slack: float = 0.0
-    rough: tuple[Callable[[Array], Array], Callable[[Array], Array]] | None = (
-        None  # f and f', quickly and without proof
-    )
+    # f and f', quickly and without proof
+    rough: tuple[Callable[[Array], Array], Callable[[Array], Array]] | None = None
 
 
 def cubic(s: Array, k: int | Array) -> Array:

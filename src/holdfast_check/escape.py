@@ -32,15 +32,8 @@ def escapes(problem: Problem, given: Any, tick: Callable[[], None]) -> None:
         "the property is not an invariant",
     )
     claim = problem.properties[k]["set"]
-    state, w, p = (
-        texts(given[key], m)
-        for key, m in (
-            ("state", n),
-            ("disturbances", len(problem.disturbances)),
-            ("parameters", len(problem.parameters)),
-        )
-    )
-    free = [*w, *p]
+    state = texts(given["state"], n)
+    free = [v for key in ("disturbances", "parameters") for v in texts(given[key], len(getattr(problem, key)))]
     require(
         all(a <= v <= b for (a, b), v in zip(problem.free, free, strict=True)),
         "a disturbance or a parameter is not in its interval",

@@ -22,22 +22,8 @@ from holdfast_check.network import Node, demand
 Number = Fraction | arb
 WORD = re.compile(r"\s*((?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?|[A-Za-z_]\w*|<=|>=|[-+*/^()<>,])", re.ASCII)
 FUNCTIONS = [
-    "sin",
-    "cos",
-    "tan",
-    "asin",
-    "acos",
-    "atan",
-    "exp",
-    "log",
-    "sqrt",
-    "abs",
-    "min",
-    "max",
-    "tanh",
-    "sigmoid",
-    "sign",
-]
+    "sin", "cos", "tan", "asin", "acos", "atan", "exp", "log", "sqrt", "abs", "min", "max", "tanh", "sigmoid", "sign"
+]  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,13 +22,14 @@ import numpy as np
 from holdfast_check.arithmetic import TINY, Invalid, Limit, gamma, outward, plus, size
 from holdfast_check.bounds import ROOM, Graph, Ranges, forward, graph_of, least, narrow, substitute
 from holdfast_check.container import RECORD, Certificate
+from holdfast_check.forms import FEW, Forms
 from holdfast_check.property import Region
 from holdfast_check.query import Query
 from holdfast_check.relaxations import UNIT_EVIDENCE, Pair
 
 ROOT, LEAF, INPUT, NEURON, AGAIN = range(5)
 NOTHING = 2**32 - 1  # element of a leaf whose imposed ends leave nothing
-BATCH = 64
+BATCH, WIDE = 64, 256
 DEEPEST, MOST = 24, 2**14  # levels, and boxes, that one leaf may be cut into
 
 
@@ -46,9 +47,8 @@ class Proof:
     graph: Graph
     query: Query
     regions: list[tuple[int, Region]]  # of this query: number in the certificate
-    places: list[
-        tuple[int, int, slice]
-    ]  # functions of the table: node; 0 for unit values, 1 for slopes; where these are in a row
+    # functions of the table: node; 0 for unit values, 1 for slopes; where these are in a row
+    places: list[tuple[int, int, slice]]
     batch: int  # obligations computed at once
     records: np.ndarray
     record: list[int]
@@ -76,8 +76,8 @@ def prove(
     graphs = [graph_of(query.nodes, query.inputs, float32, tick) for query in queries]
     proof = read_tree(graphs, queries, [] if boxes else read_places(graphs[0], header["nonlinear"]), records, boxes)
     leaves, numbers = int(np.sum(records["kind"] == LEAF)), max(sum(node.size for node in q.nodes) for q in queries)
-    waiting = 2 * BATCH * (1 + max(proof.depth, default=0)) if boxes else leaves  # times as many numbers
-    memory = 60 + (8 * numbers * (40 * BATCH + waiting) + 80 * ROOM + 300 * len(records)) / 2**20
+    waiting = 2 * WIDE * (1 + max(proof.depth, default=0)) if boxes else leaves  # times as many numbers
+    memory = 60 + (8 * numbers * (40 * BATCH + waiting) + 200 * ROOM + 300 * len(records)) / 2**20
     report(f"{len(proof.record)} obligations, about {memory:.0f} MiB at most")
     first = 0
     with np.errstate(all="ignore"):
@@ -151,28 +151,35 @@ def read_tree(
 
 def replay_boxes(proof: Proof, _: Any) -> None:
     """Depth first, some obligations at once, so that few of them wait: number, box (2, inputs), the cases still open, ranges
-    (2, ...) of pre-activations that hold on the box, and how often the checker has cut it."""
-    looks = proof.records["element"]
-    nothing = {j: np.outer([-np.inf, np.inf], np.ones(proof.graph.nodes[j].size)) for j in proof.graph.loose}
+    (2, ...) of pre-activations that hold on the box, how often the checker has cut it, and whether a cheap look was not enough.
+    Where few inputs vary, affine forms are the cheap look, and all that a box is looked at which its record cuts."""
+    graph, looks = proof.graph, proof.records["element"]
+    nothing = {j: np.outer([-np.inf, np.inf], np.ones(graph.nodes[j].size)) for j in graph.loose}
+    vary = max((int(np.sum(region.lower < region.upper)) for _, region in proof.regions), default=0)
+    forms = vary <= FEW and not graph.float32
+    many = min(WIDE, 2 * ROOM // ((1 + vary) * max(n.size for n in graph.nodes))) if forms else 0
     for number, region in proof.regions:
         box, every = np.stack([region.lower, region.upper]), np.ones(len(region.cases), bool)
-        stack = [(proof.roots[number, 0][0], box, every, nothing, 0)]
-        while stack:
-            taken, stack = stack[-proof.batch :], stack[: -proof.batch]
-            for look in (0, 1):
-                part = [w for w in taken if looks[proof.record[w[0]]] * (w[4] == 0) == look]
-                stack += look_at(proof, number, region, part, look == 0) if part else []
+        new, easy, hard = [(proof.roots[number, 0][0], box, every, nothing, 0, False)], list[Any](), list[Any]()
+        while new or easy or hard:
+            for one in new:
+                quick = forms or (looks[proof.record[one[0]]] == 1 and one[4] == 0)
+                (hard if one[5] or not quick else easy).append(one)
+            full = len(hard) >= proof.batch or not easy
+            stack, count = (hard, proof.batch) if full else (easy, max(many, proof.batch))
+            taken, stack[-count:] = stack[-count:], []
+            new = list(look_at(proof, number, region, taken, narrow if full else Forms() if forms else None))
 
 
 def look_at(
-    proof: Proof, number: int, region: Region, taken: list[tuple[Any, ...]], full: bool
+    proof: Proof, number: int, region: Region, taken: list[tuple[Any, ...]], how: Callable[..., None] | None
 ) -> Iterator[tuple[Any, ...]]:
-    """The obligations that the records of these leave behind."""
+    """The obligations that the records of these leave behind; `how` narrows the ranges."""
     graph, query, cases = proof.graph, proof.query, region.cases
-    numbers, boxes, opened, handed, levels = zip(*taken, strict=True)
+    numbers, boxes, opened, handed, levels, _ = zip(*taken, strict=True)
     box, still = np.stack(boxes, axis=1), np.array(opened)
     known = {j: tuple(np.stack([ends[j] for ends in handed], axis=1)) for j in graph.loose}
-    ranges = forward(graph, (box[0], box[1]), known, narrow if full else None)
+    ranges = forward(graph, (box[0], box[1]), known, how)
     still &= ~ranges.empty[:, None]
     left = np.flatnonzero(still.any(axis=0)).tolist()
     if not left:
@@ -186,15 +193,17 @@ def look_at(
     good = np.where(query.strict[rows], bound >= 0, bound > 0)
     for k, column in columns.items():
         still[:, k] &= ~good[:, column].any(axis=1)
-    if full:
-        box, still = contract(ranges.box, a, c, columns, still)
+    box, still = contract(ranges.box, a, c, columns, still)
     for b in np.flatnonzero(still.any(axis=1)).tolist():
         record = proof.record[numbers[b]]
         _, kind, place, _, at = proof.records[record].item()
-        level = levels[b] + (kind == LEAF)
+        level, reached = levels[b], {j: np.stack([ranges.lower[j][b], ranges.upper[j][b]]) for j in graph.loose}
+        if kind == LEAF and how is not narrow:
+            yield numbers[b], box[:, b], still[b], reached, level, True
+            continue
         if kind == LEAF:
             asked = sorted({row for k in left if still[b, k] for row in columns[k]})
-            place = promising(box[:, b], np.abs(a[b, asked]).max(axis=0), region, level)
+            place, level = promising(box[:, b], np.abs(a[b, asked]).max(axis=0), region, level + 1), level + 1
             at = 0.5 * box[0, b, place] + 0.5 * box[1, b, place]
             proof.cut[numbers[b]] = proof.cut.get(numbers[b], 1) + 1
             finest = not box[0, b, place] < at < box[1, b, place]
@@ -204,12 +213,11 @@ def look_at(
                 raise Invalid(f"region {number}, obligation {numbers[b]}: {what}")
         elif kind == INPUT and place >= query.inputs:
             raise Invalid(f"region {number}, obligation {numbers[b]}: there is no input {place}")
-        reached = {j: np.stack([ranges.lower[j][b], ranges.upper[j][b]]) for j in graph.loose}
         for side in range(1 if kind == AGAIN else 2):
             part = box[:, b].copy()
             if kind != AGAIN:
                 part[1 - side, place] = (min, max)[side](at, part[1 - side, place])
-            yield numbers[b] if kind == LEAF else proof.first[record] + side, part, still[b], reached, level
+            yield numbers[b] if kind == LEAF else proof.first[record] + side, part, still[b], reached, level, False
 
 
 def promising(box: np.ndarray, slopes: np.ndarray, region: Region, level: int) -> int:

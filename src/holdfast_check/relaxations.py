@@ -31,6 +31,7 @@ Arrays = Sequence[np.ndarray]
 Pair = tuple[np.ndarray, np.ndarray]
 # slopes and constant, (B, m): sum_i slopes_i x_i + constant, x_i the arguments
 Line = tuple[list[np.ndarray], np.ndarray]
+SIDES = np.array([1.0, -1.0])[:, None, None]  # below and above at once: results (2, B, m)
 UNIT_EVIDENCE = ("relu", "leaky_relu", "abs", "product")  # section 4; all others take slopes
 
 
@@ -97,9 +98,10 @@ def least_gap(f: Smooth, sign: np.ndarray, low: np.ndarray, high: np.ndarray, sl
         for left, right, number, convex in pieces(f, low, high):
             there = left <= right
             bowl = there & (sign * convex > 0)
-            for which, ends in ((there & ~bowl, (left, right)), (bowl, ())):
-                for z in (end[which] for end in ends):
-                    best[which] = np.minimum(best[which], gap(z, which))
+            if (rim := there & ~bowl).any():
+                best[rim] = np.minimum(best[rim], np.minimum(gap(left[rim], rim), gap(right[rim], rim)))
+            if not bowl.any():
+                continue
             a, b, k = (np.broadcast_to(x, low.shape)[bowl] for x in (left, right, number))
             z = np.clip(f.touch(slope[bowl], k), a, b)
             rate, error = f.slope(z)
@@ -120,9 +122,10 @@ def least_gap(f: Smooth, sign: np.ndarray, low: np.ndarray, high: np.ndarray, sl
 
 def extremum(node: Node, sign: np.ndarray, lows: Arrays, highs: Arrays, slopes: Arrays) -> np.ndarray:
     """At most the minimum of f(x) - slopes . x where sign = 1, at least its maximum where sign = -1; slopes are finite."""
-    sign, low, high, slope = np.broadcast_arrays(sign, lows[0], highs[0], slopes[0])
+    sign, slope, *ends = np.broadcast_arrays(sign, slopes[0], *lows, *highs)
+    low, high = ends[0], ends[len(lows)]
     if node.kind == "product":
-        x, y = np.array([low, low, high, high]), np.array([lows[1], highs[1], lows[1], highs[1]])
+        x, y = np.array([low, low, high, high]), np.array([ends[1], ends[3], ends[1], ends[3]])
         values, terms, more = x * y, slope * x, slopes[1] * y
     else:
         f = function(node, sign)
@@ -140,8 +143,7 @@ def extremum(node: Node, sign: np.ndarray, lows: Arrays, highs: Arrays, slopes: 
 
 def image(node: Node, lows: Arrays, highs: Arrays) -> Pair:
     """The range of a function on the ranges of its arguments."""
-    flat, one = [np.zeros(low.shape) for low in lows], np.ones(lows[0].shape)
-    return extremum(node, one, lows, highs, flat), extremum(node, -one, lows, highs, flat)
+    return tuple(extremum(node, SIDES, lows, highs, [np.zeros(1)] * len(lows)))
 
 
 def bent(node: Node, lows: Arrays, highs: Arrays) -> np.ndarray:
@@ -171,13 +173,15 @@ def chosen(node: Node, sign: np.ndarray, low: np.ndarray, high: np.ndarray, give
         middle = middle - 2.0**-30 * (high - low)  # ties go left
     chord, tangent = (value(high) - value(low)) / (high - low), slope(middle)
     if s_shaped:
-        t, end = np.zeros(low.shape), np.maximum(high, 0.0)
+        beyond, touch = slope(high) * (high - low) >= value(high) - value(low), np.zeros(low.shape)
+        asked = (low < 0) & ~beyond
+        start, level, t, end = low[asked], value(low[asked]), touch[asked], np.maximum(high, 0.0)[asked]
         for _ in range(30):  # bisection: left of the place where it touches the tangent passes below the left end
             centre = 0.5 * (t + end)
-            early = slope(centre) * (centre - low) > value(centre) - value(low)
+            early = slope(centre) * (centre - start) > value(centre) - level
             t, end = np.where(early, centre, t), np.where(early, end, centre)
-        beyond = slope(high) * (high - low) >= value(high) - value(low)
-        return np.where(beyond, chord, slope(np.maximum(t, middle)))
+        touch[asked] = t
+        return np.where(beyond, chord, slope(np.maximum(touch, middle)))
     if given is not None:
         left, right = slope(np.float64(-1)), slope(np.float64(1))
         tangent = np.where((low < 0) & (high > 0), left + (right - left) * (given / 255.0), tangent)

@@ -9,6 +9,7 @@ from flint import arb
 
 from holdfast_check.arithmetic import Limit, dot, plus
 from holdfast_check.bounds import forward, graph_of, least, narrow, substitute
+from holdfast_check.forms import Forms
 from holdfast_check.linear import Dense, Gather, Sum
 from holdfast_check.network import Node
 from holdfast_check.relaxations import line
@@ -112,10 +113,12 @@ def ball(node: Node, x: arb) -> arb:
     return abs(x) if node.kind == "abs" else getattr(x, node.kind)()
 
 
-def check(nodes: list[Node], box: tuple[np.ndarray, np.ndarray], evidence: bool, rng: np.random.Generator) -> None:
+def check(
+    nodes: list[Node], box: tuple[np.ndarray, np.ndarray], evidence: bool, rng: np.random.Generator, forms: bool = False
+) -> None:
     """Everything the graph says about boxes, at sampled places of each."""
     graph = graph_of(tuple(nodes), 3, False, lambda: None)
-    ranges = forward(graph, box, {}, narrow)
+    ranges = forward(graph, box, {}, Forms() if forms else narrow)
     assert not ranges.empty.any()
     starts, batch = {}, len(box[0])
     for j in (len(nodes) - 1, len(nodes) - 4, 3):
@@ -160,11 +163,63 @@ def test_bounds_hold(kind, evidence):
     check(nodes, (centre - width, centre + width), evidence, rng)
 
 
-def test_uncertain_weights():
+@pytest.mark.parametrize("forms", [False, True])
+def test_uncertain_weights(forms):
     rng = np.random.default_rng(6)
     nodes = network(["relu", "tanh"], rng, doubt=1e-3)
     centre, width = rng.normal(size=(3, 3)), np.array([0.0, 0.05, 0.5])[:, None]
-    check(nodes, (centre - width, centre + width), False, rng)
+    check(nodes, (centre - width, centre + width), False, rng, forms)
+
+
+@pytest.mark.parametrize("kind", FUNCTIONS)
+@pytest.mark.parametrize("doubt", [0.0, 1e-3])
+def test_affine_forms_hold(kind, doubt):
+    """Of every value: F e + f, up to r, at the e of sampled places; one input does not vary, some boxes have no width."""
+    rng = np.random.default_rng(12)
+    nodes = network([kind, "relu"], rng, doubt=doubt)
+    centre, width = rng.normal(size=(5, 3)), np.array([0.0, 1e-9, 0.05, 0.5, 1.0])[:, None] * np.array([1.0, 0.0, 3.0])
+    box = centre - width, centre + width
+    check(nodes, box, False, rng, forms=True)
+    graph, forms = graph_of(tuple(nodes), 3, False, lambda: None), Forms()
+    ranges = forward(graph, box, {}, forms)
+    forms.reach(graph, ranges, len(nodes))
+    assert forms.varying.tolist() == [0, 2]
+    for b in range(5):
+        for _ in range(4):
+            x = np.clip(box[0][b] + rng.uniform(-0.2, 1.2, size=3) * 2 * width[b], box[0][b], box[1][b])
+            for (form, spread), values in zip(forms.found, exact(nodes, x), strict=True):
+                assert np.isfinite(form).all() and np.isfinite(spread).all()
+                for e, value in enumerate(values):
+                    off = value - arb(float(form[b, -1, e]))
+                    for k, d in enumerate(forms.varying):
+                        if form[b, k, e] != 0:
+                            place = (arb(float(x[d])) - float(forms.middle[b, d])) / float(forms.radius[b, d])
+                            off -= arb(float(form[b, k, e])) * place
+                    assert not abs(off) > arb(float(spread[b, e]))
+
+
+def test_affine_forms_know_what_cancels():
+    """x - x is 0, and tanh of a small box is nearly a line: intervals do not see that, forms do."""
+    rng = np.random.default_rng(13)
+    nodes = network(["tanh", "tanh", "tanh"], rng)
+    graph = graph_of(tuple(nodes), 3, False, lambda: None)
+    centre = rng.normal(size=(2, 3))
+    box = centre - 0.01, centre + 0.01
+    wide, tight = forward(graph, box, {}), forward(graph, box, {}, Forms())
+    assert all(np.all(a <= b) for a, b in zip(wide.lower, tight.lower, strict=True))
+    assert np.sum(tight.upper[-2] - tight.lower[-2]) < 0.7 * np.sum(wide.upper[-2] - wide.lower[-2])
+
+
+@pytest.mark.parametrize("kinds", [["exp", "exp", "exp"], ["power", "power", "exp"]])
+def test_affine_forms_without_bounds_prove_nothing(kinds):
+    rng = np.random.default_rng(14)
+    nodes = network(kinds, rng)
+    graph = graph_of(tuple(nodes), 3, False, lambda: None)
+    box = np.full((1, 3), -1e200), np.full((1, 3), 1e200)
+    ranges = forward(graph, box, {}, Forms())
+    assert not any(np.isnan(v).any() for v in (*ranges.lower, *ranges.upper)) and not ranges.empty.any()
+    bound = least(box, *substitute(graph, ranges, {len(nodes) - 1: np.eye(3)[None]}))
+    assert not (bound > -1e300).any()
 
 
 def test_a_box_without_width_has_values_known_to_rounding():
