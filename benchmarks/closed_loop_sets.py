@@ -97,7 +97,7 @@ def line_of(problem: str, instance: Instance, timeout: float, trajectories: int)
     return replace(
         line,
         kept="all times" if best.always else "sample times",
-        proof="branch and bound" if best.certified else f"contraction {best.rate or 0:.4f}",
+        proof="branch and bound" if best.rate is None else f"slopes {best.rate:.4f}",
         volume=f"{best.found.volume:.4g}",
         half_widths=" ".join(f"{v:.3g}" for v in np.sqrt(np.diag(np.linalg.inv(P)))),
         simulated=f"{left} of {trajectories} left",

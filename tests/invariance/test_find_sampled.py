@@ -1,4 +1,4 @@
-"""Sets of sampled loops that are found: trajectories stay, proofs by contraction hold, and what cannot be is not claimed."""
+"""Sets of sampled loops that are found: trajectories stay, proofs by slopes hold, and what cannot be is not claimed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from scipy.integrate import solve_ivp
 
 from holdfast.errors import InputError
 from holdfast.invariance.find_sampled import find_sampled
-from holdfast.invariance.held_contraction import HeldContraction, held_contraction, lowest_order
 from holdfast.invariance.held_samples import Flight
+from holdfast.invariance.held_slopes import HeldSlopes, held_slopes
 from holdfast.invariance.prove import prove
 from holdfast.invariance.sampled import hull_of, invariant_conditions
 from holdfast.load.function import load_function
@@ -23,6 +23,7 @@ from holdfast.loop.coordinates import in_coordinates
 from holdfast.loop.sampled import sample
 from holdfast.search.budget import Budget
 from holdfast.spec.plant import LoopData
+from holdfast.spec.region import Box
 from holdfast.spec.temporal import Ellipsoid, Instance
 
 TANH = load_function(lambda x: jnp.tanh(jnp.array([[-1.0, -1.5]]) @ x), {"x": 2}, name="tanh")
@@ -48,6 +49,14 @@ def ball(rng: np.random.Generator, count: int, n: int) -> np.ndarray:
     return u
 
 
+def around(center: tuple[Fraction, ...], Y: np.ndarray) -> Ellipsoid:
+    """{x : |Y (x - center)| <= 1}, exactly."""
+    exact = [[Fraction(float(v)) for v in row] for row in Y]
+    n = range(len(exact))
+    P = tuple(tuple(sum((r[i] * r[k] for r in exact), Fraction(0)) for k in n) for i in n)
+    return Ellipsoid(center, P, Fraction(1))
+
+
 def root_of(states: Ellipsoid) -> tuple[np.ndarray, np.ndarray]:
     """Centre, and R with |R (x - centre)| <= 1 for the set."""
     P = np.array([[float(v) for v in row] for row in states.P]) / float(states.level)
@@ -64,9 +73,10 @@ def test_a_set_is_found_that_ten_thousand_trajectories_do_not_leave() -> None:
     states = best.found.states
     assert isinstance(states, Ellipsoid)
     sampled = sample(data, hull_of(states, sampled_of(data), "again"))
-    assert not best.certified or all(
-        prove(c, Budget(20.0), 1).holds for c in invariant_conditions(sampled, states, "again")
-    )
+    if best.rate is None:
+        assert all(prove(c, Budget(20.0), 1).holds for c in invariant_conditions(sampled, states, "again"))
+    else:
+        assert isinstance(held_slopes(data, states), HeldSlopes)
     center, R = root_of(states)
     flight, x = Flight(data, 16), center + np.linalg.solve(R, ball(np.random.default_rng(0), 10_000, 2).T).T
     for _ in range(6):
@@ -84,7 +94,7 @@ def sampled_of(data: LoopData) -> Any:
 
 
 @pytest.mark.parametrize("always", [True, False])
-def test_contraction_holds_for_exact_solutions(always: bool) -> None:
+def test_slopes_hold_for_exact_solutions(always: bool) -> None:
     """Solutions by a precise integrator, at random times of the period; the proof leaves room that is larger than its error."""
     data = loop()
     flight = Flight(data)
@@ -92,10 +102,10 @@ def test_contraction_holds_for_exact_solutions(always: bool) -> None:
     V = np.linalg.inv(np.linalg.cholesky(scipy.linalg.solve_discrete_lyapunov((slope / 0.95).T, np.eye(2)))).T
     proved = None
     for size in 2.0 ** -np.arange(12):
-        proved = held_contraction(data, ORIGIN, np.linalg.inv(size * V / abs(V).max()), always=always)
-        if isinstance(proved, HeldContraction):
+        proved = held_slopes(data, around(ORIGIN, np.linalg.inv(size * V / abs(V).max())), always=always)
+        if isinstance(proved, HeldSlopes):
             break
-    assert isinstance(proved, HeldContraction) and 0 < proved.rate < 1
+    assert isinstance(proved, HeldSlopes) and proved.rate < 1
     center, R = root_of(proved.states)
     count, rng = 2000, np.random.default_rng(3)
     x = center + np.linalg.solve(R, ball(rng, count, 2).T).T
@@ -110,12 +120,36 @@ def test_contraction_holds_for_exact_solutions(always: bool) -> None:
     assert (np.linalg.norm((y - center) @ R.T, axis=1) <= 1).all()
 
 
-def test_contraction_claims_nothing_of_sets_that_are_left() -> None:
+def test_slopes_claim_nothing_of_sets_that_are_left() -> None:
     """x' = x^3 - x + ..., around the origin up to 1 only."""
     data = loop(lambda x, u: jnp.array([-x[0] + x[0] ** 3, -x[1]]), period="0.1")
-    assert isinstance(held_contraction(data, ORIGIN, np.eye(2) / 0.4), HeldContraction)
-    assert isinstance(held_contraction(data, ORIGIN, np.eye(2) / 1.05), str)
-    assert isinstance(held_contraction(data, (Fraction(1), Fraction(0)), np.eye(2) / 0.1), str)
+    assert isinstance(held_slopes(data, around(ORIGIN, np.eye(2) / 0.4)), HeldSlopes)
+    assert isinstance(
+        held_slopes(data, around(ORIGIN, np.eye(2) / 0.8)), HeldSlopes
+    )  # no contraction: derivatives there are positive
+    assert isinstance(held_slopes(data, around(ORIGIN, np.eye(2) / 1.05)), str)
+    assert isinstance(held_slopes(data, around((Fraction(1), Fraction(0)), np.eye(2) / 0.1)), str)
+
+
+def test_inside_of_a_set_distances_may_grow() -> None:
+    """x' = x (1 - x^2): no contraction around the origin, but nothing leaves intervals that are longer than 1."""
+    data = Loop(
+        lambda x, u: x - x**3 + 0 * u, load_function(lambda x: jnp.tanh(x), {"x": 1}, name="tanh"),
+        states=["x"], inputs=["u"], feedback="sampled", period="0.05",
+    ).loop  # fmt: skip
+    proved = held_slopes(data, around((Fraction(0),), np.eye(1) / 1.8))
+    assert isinstance(proved, HeldSlopes) and proved.rate < 0
+    assert isinstance(held_slopes(data, around((Fraction(0),), np.eye(1) / 0.9)), str)
+
+
+def test_nothing_is_proved_when_the_time_is_over() -> None:
+    """And nothing hangs: each step asks."""
+    data = loop(period="0.1")
+    assert isinstance(held_slopes(data, around(ORIGIN, 8 * np.eye(2)), largest=0), str)
+    with pytest.raises(InputError, match="within the time"):
+        held_slopes(data, around(ORIGIN, 8 * np.eye(2)), expired=lambda: True)
+    with pytest.raises(InputError, match="within the time"):
+        sample(data, Box.of([-1, -1], [1, 1]), expired=lambda: True)
 
 
 def test_a_long_period_makes_the_loop_unstable() -> None:
@@ -145,8 +179,12 @@ def test_other_coordinates_give_the_same_solutions() -> None:
 
 def test_the_order_is_as_low_as_remainders_allow() -> None:
     """A longer period needs a higher one."""
-    short, long = (lowest_order(loop(period=h), ORIGIN, 100 * np.eye(2)) for h in ("0.01", "0.4"))
-    assert 2 <= short <= long <= 7
+    orders = []
+    for period in ("0.01", "0.4"):
+        done = held_slopes(loop(lambda x, u: -x + 0 * u[0], period=period), around(ORIGIN, 100 * np.eye(2)))
+        assert isinstance(done, HeldSlopes)
+        orders.append(done.order)
+    assert 2 <= orders[0] < orders[1] <= 8
 
 
 def test_a_controller_that_jumps_is_refused() -> None:
@@ -156,4 +194,4 @@ def test_a_controller_that_jumps_is_refused() -> None:
         states=["x"], inputs=["u"], feedback="sampled", period="0.1",
     ).loop  # fmt: skip
     with pytest.raises(InputError, match="jumps there"):
-        held_contraction(data, (Fraction(0),), np.eye(1))
+        held_slopes(data, around((Fraction(0),), np.eye(1)))

@@ -1,7 +1,7 @@
-"""Finds sets that a sampled loop never leaves, around an equilibrium: sampling proposes ellipsoids, a rigorous proof decides.
+"""Finds sets that a sampled loop never leaves, around an equilibrium: samples propose ellipsoids, a rigorous proof decides.
 
-Two proofs: branch and bound over the boundary (`invariance.sampled`; certificates), and contraction of a period
-(`invariance.held_contraction`; more dimensions, no certificate). Where no set is kept at all times, one that is kept at the sample times is looked for.
+Two proofs: slopes of a period (`invariance.held_slopes`), from small sets to ever larger ones, and in the plane branch and bound over the boundary
+(`invariance.sampled`). Where no set is kept at all times, one that is kept at the sample times is looked for.
 """
 
 from __future__ import annotations
@@ -10,15 +10,14 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 
 import numpy as np
 import scipy.linalg
 
 from holdfast.errors import InputError
 from holdfast.invariance.find import Found, asking, equilibria, search_box
-from holdfast.invariance.held_contraction import HeldContraction, held_contraction, lowest_order
-from holdfast.invariance.held_samples import Flight, HeldSamples
+from holdfast.invariance.held_samples import Flight, HeldSamples, SlopeSamples
+from holdfast.invariance.held_slopes import SLICES, HeldSlopes, held_slopes
 from holdfast.invariance.plans import continuous
 from holdfast.invariance.prove import prove
 from holdfast.invariance.sampled import hull_of, invariant_conditions
@@ -27,26 +26,32 @@ from holdfast.loop import ClosedLoop
 from holdfast.loop.sampled import between_hull, sample
 from holdfast.search.budget import Budget
 from holdfast.spec.region import Box
-from holdfast.spec.temporal import Instance
+from holdfast.spec.temporal import Ellipsoid, Instance
 
-SHARES = np.linspace(0.125, 1.0, 8)  # of a period, at which its linearisation is looked at
+PERIOD = np.linspace(0.125, 1.0, 8)  # shares of it at which its linearisation is looked at
 CHANGES = 400  # random changes of a shape
 SAMPLES = 600
+DIRECTIONS = 96  # in which derivatives of a period are looked at
 CLEARANCE = 0.15  # asked of samples, as a share of what the linearisation shrinks by
-LOW_DIMENSION = 3  # up to here branch and bound comes first
+LOW_DIMENSION = 2  # up to here branch and bound is tried as well
 FIRST = 0.5  # of the size that samples suggest, for the first proof by branch and bound
+SMALL = 0.05  # the same for the first proof by slopes
+STEP, LEAST = 1.0, 0.1  # by which the logarithm of a volume is to grow until the next proof
+BACK = np.array([1.0, 0.9, 0.8, 0.7, 0.6, 0.5])  # sizes from which shapes change
+LARGER = 1.04  # a size that is so much larger is worth a further proof
 VAIN = 3  # sizes without a proof until something else is tried
 TRY = 0.25  # share of the time left that one proof may take
+PATIENCE = 6.0  # a proof may take so many times as long as the longest before it, and SECONDS
+SECONDS = 1.5
 
 
 @dataclass(frozen=True, eq=False)
 class KeptSet:
     """One proved set. ``always``: kept at all times once the loop is in it at a sample time, else at the sample times only; ``between``: then a
-    box that is not left in between. ``certified``: proved by conditions that a certificate can hold. ``rate``: of contraction, per period."""
+    box that is not left in between. ``rate``: by which slopes of a period shrink distances at least; None: proved by branch and bound."""
 
     found: Found
     always: bool
-    certified: bool
     between: Box | None = None
     rate: float | None = None
 
@@ -63,7 +68,7 @@ class SampledSearch:
     @property
     def found(self) -> list[Found]:
         """Those that a problem file can ask for and a certificate can prove."""
-        return [s.found for s in self.sets if s.always and s.certified]
+        return [s.found for s in self.sets if s.always]
 
 
 def find_sampled(
@@ -91,23 +96,15 @@ def find_sampled(
     root, rate = run.shape()
     tell(f"equilibrium {np.round(center, 6).tolist()}, spectral radius {search.radius:.6g}, common rate {rate:.4g}")
     if rate > 0:
+        run.by_slopes(root, rate, share=0.6 if len(center) <= LOW_DIMENSION else 1.0)
         if len(center) <= LOW_DIMENSION:
-            run.branching(root, rate, share=0.6)
-            if not search.sets:
-                run.contracting(root, share=0.6)
-                run.branching(root, rate, share=0.9)
-        else:
-            run.contracting(root, share=0.7)
-            run.branching(root, rate, share=0.8)
+            run.branching(root, rate)
     if not search.sets:
-        run.contracting(run.shape(at_end=True)[0], share=1.0, always=False)
-    for one in search.sets:
-        if not (one.always and one.certified):
-            times = "at all times" if one.always else "at the sample times only"
-            tell(f"kept {times}, proved by contraction, no certificate: volume {one.found.volume:.4g}")
-    search.sets.sort(key=lambda s: (not s.always, not s.certified and len(center) <= LOW_DIMENSION, -s.found.volume))
+        run.by_slopes(*run.shape(at_end=True), share=1.0, always=False)
+    search.sets.sort(key=lambda s: (not s.always, -s.found.volume))
     if not search.sets:
         search.why = f"no proof within the time; spectral radius {search.radius:.6g}, common rate {rate:.4g} a period"
+        search.why += f"; {run.reason}" if run.reason else ""
     return search
 
 
@@ -128,6 +125,8 @@ class _Run:
     tell: Callable[[str], None]
     search: SampledSearch
     order: int | None = None  # of Taylor's formula, once it is known
+    longest: float = 0.0  # seconds of a proof
+    reason: str = ""  # why the last proof failed
 
     def left(self, share: float = 1.0) -> float:
         return share * (self.end - time.monotonic())
@@ -135,7 +134,7 @@ class _Run:
     def shape(self, at_end: bool = False) -> tuple[np.ndarray, float]:
         """A root V, x = c + V u, in whose norm the linearised period shrinks fastest: at all shares, or ``at_end``; the rate."""
         n = len(self.center)
-        shares = [1.0] if at_end else SHARES.tolist()
+        shares = [1.0] if at_end else PERIOD.tolist()
         slopes = self.flight.slopes(self.center, shares)
         first = (self.flight.slopes(self.center, [1e-6])[0] - np.eye(n)) / 1e-6
 
@@ -168,114 +167,122 @@ class _Run:
         found.clearance = clearance
         return found
 
-    def contracting(self, root: np.ndarray, share: float, always: bool = True) -> None:
-        """The largest ellipsoid of this shape that contraction proves within the time."""
+    def by_slopes(self, root: np.ndarray, rate: float, share: float, always: bool = True) -> None:
+        """The largest ellipsoid that slopes of a period prove within the time: first of this shape, then of those that grow from it."""
         end = time.monotonic() + self.left(share)
-        size = 0.3 * self.suggested(root, self.samples(always, 0.0))
+        size = SMALL * self.suggested(root, self.samples(always, 0.0))
         if not size:
+            self.reason = "samples leave each ellipsoid of the shape that suits the linearisation"
             return
-        center = tuple(Fraction(float(c)) for c in self.center)
-        proved: tuple[float, HeldContraction] | None = None
-        factor = 0.4
-        try:
-            order = lowest_order(self.instance.loop, center, np.linalg.inv(0.1 * size * root), always, _after(end))
-        except InputError as error:
-            self.tell(f"contraction: {error}")
-            return
-        self.tell(f"contraction: order {order}")
-        while time.monotonic() < end and size > 1e-9:
-            limit = time.monotonic() + max(2.0, (0.5 if proved is None else TRY) * (end - time.monotonic()))
-            try:
-                done = held_contraction(
-                    self.instance.loop, center, np.linalg.inv(size * root), always=always, order=order,
-                    expired=_after(limit),
-                )  # fmt: skip
-            except InputError as error:
-                done = str(error)
-            if isinstance(done, HeldContraction):
-                self.tell(f"contraction: proved at size {size:.3g}, rate {done.rate:.4g}, {done.pieces} pieces")
-                proved = size, done
-                if factor > 0.9:
-                    break
-                factor = math.sqrt(factor)
-                size /= factor
-            else:
-                self.tell(f"contraction: {done}, at size {size:.3g}")
-                if proved is not None:
-                    factor = math.sqrt(factor)
-                    if factor > 0.9:
-                        break
-                    size = proved[0] / factor
-                else:
-                    size *= factor
-        if proved is not None:
-            size, done = proved
-            self.keep(Shape("ellipsoid", self.center, size * root), done, always)
+        half = time.monotonic() + 0.4 * (end - time.monotonic())
+        best = self.growing(Shape("ellipsoid", self.center, size * root), half if always else end, always)
+        if best is not None and always:
+            best = self.evolving(best, rate, end)
+        if best is not None:
+            self.keep(best[0], best[1], always)
 
-    def keep(self, shape: Shape, done: HeldContraction | None, always: bool) -> None:
-        states = shape.states() if done is None else done.states
+    def evolving(self, best: tuple[Shape, HeldSlopes], rate: float, end: float) -> tuple[Shape, HeldSlopes]:
+        """Ellipsoids of other shapes and centres, larger by a step that proofs follow: longer after each proof, shorter where there is none."""
+        samples = SlopeSamples(self.flight, self.loop, self.rng, DIRECTIONS, SLICES)
+        step = STEP
+        while time.monotonic() < end and step > LEAST:
+            clear = samples.clear(best[0], BACK)
+            size = float(BACK[int(np.argmax(clear > 1.5 * CLEARANCE * rate))])  # where none is as clear: the first
+            samples.clearance = min(CLEARANCE * rate, 0.7 * float(clear[size == BACK][0]))
+            shape, moment = best[0].scaled(size), time.monotonic() + TRY * (end - time.monotonic())
+            for better in evolve(samples, shape, self.low, self.high, self.rng, CHANGES, _after(moment)):
+                shape = better
+                if shape.log_volume > best[0].log_volume + step:
+                    break
+            larger = shape.log_volume > best[0].log_volume + 0.5 * LEAST
+            moment = min(end, time.monotonic() + SECONDS + PATIENCE * self.longest)
+            done = self.slopes(shape, True, moment) if larger else "samples do not suggest a larger one"
+            if isinstance(done, str):
+                self.tell(f"slopes: {done}, at volume {math.exp(shape.log_volume):.4g}")
+                step *= 0.5
+                continue
+            self.tell(
+                f"slopes: proved at volume {math.exp(shape.log_volume):.4g}, rate {done.rate:.4g}, {done.pieces} pieces"
+            )
+            best, step = (shape, done), 1.5 * step
+        return best
+
+    def growing(self, shape: Shape, end: float, always: bool) -> tuple[Shape, HeldSlopes] | None:
+        """The largest proved set of this shape: twice as wide until a proof fails, then in between."""
+        best: tuple[float, Shape, HeldSlopes] | None = None
+        size, failed = 1.0, math.inf
+        while time.monotonic() < end and size > 1e-9:
+            begin, trial = time.monotonic(), shape.scaled(size)
+            patience = PATIENCE * self.longest if best is not None else TRY * (end - begin)
+            done = self.slopes(trial, always, min(end, begin + SECONDS + patience))
+            volume = f"at volume {math.exp(trial.log_volume):.4g}"
+            if isinstance(done, HeldSlopes):
+                self.tell(f"slopes: proved {volume}, rate {done.rate:.4g}, order {done.order}, {done.pieces} pieces")
+                best, self.order = (size, trial, done), done.order
+                self.longest = max(self.longest, time.monotonic() - begin)
+                size = min(2 * size, math.sqrt(size * failed))
+            else:
+                self.tell(f"slopes: {done}, {volume}")
+                self.reason, failed = done, size
+                size = 0.25 * size if best is None else math.sqrt(best[0] * failed)
+            if best is not None and size < LARGER * best[0]:
+                break
+        return None if best is None else best[1:]
+
+    def slopes(self, shape: Shape, always: bool, moment: float) -> HeldSlopes | str:
+        """The proof by slopes, or a clause."""
+        states = shape.states()
+        assert isinstance(states, Ellipsoid)
+        try:
+            return held_slopes(self.instance.loop, states, always=always, order=self.order, expired=_after(moment))
+        except InputError as error:
+            return str(error)
+
+    def keep(self, shape: Shape, done: HeldSlopes | None, always: bool) -> None:
+        states = shape.states()
         found = Found(
             states, "ellipsoid", math.exp(shape.log_volume), self.center, None, asking(self.instance, states),
             time.monotonic() - self.begin,
         )  # fmt: skip
         between = None
         if not always:
-            between = between_hull(sample(self.instance.loop, hull_of(states, self.loop, "set found")))
-        self.search.sets.append(KeptSet(found, always, done is None, between, None if done is None else done.rate))
+            between = between_hull(sample(self.instance.loop, hull_of(states, self.loop, "set found"), self.order))
+        self.search.sets.append(KeptSet(found, always, between, None if done is None else done.rate))
 
-    def branching(self, root: np.ndarray, rate: float, share: float) -> None:
-        """Ellipsoids that grow by samples, proved by branch and bound."""
-        end = time.monotonic() + self.left(share)
+    def branching(self, root: np.ndarray, rate: float) -> None:
+        """Ellipsoids that grow by samples, proved by branch and bound, where they are larger than what is proved."""
         samples = self.samples(True, CLEARANCE * rate)
         size = self.suggested(root, samples)
-        known = [s for s in self.search.sets if s.always]
         if not size:
             return
         shape = Shape("ellipsoid", self.center, size * root)
-        if known:  # proved by contraction: what is missing is a certificate
-            states = known[0].found.states
-            P = np.array([[float(v) for v in row] for row in states.P])  # type: ignore[union-attr]
-            shape = Shape("ellipsoid", self.center, np.linalg.inv(np.linalg.cholesky(P)).T)
+        least = max((math.log(s.found.volume) for s in self.search.sets), default=-math.inf)
+        moment = time.monotonic() + 0.2 * self.left()
+        for better in evolve(samples, shape, self.low, self.high, self.rng, CHANGES, _after(moment)):
+            shape = better
         proved: Shape | None = None
-        vain = 0
-        failed = math.inf  # the least logarithm of a volume that had no proof
-        while time.monotonic() < end:
-            slice_end = time.monotonic() + 0.2 * (end - time.monotonic())
-            before = shape.log_volume
-            if not known and failed == math.inf:
-                for better in evolve(samples, shape, self.low, self.high, self.rng, 60, _after(slice_end)):
-                    shape = better
-                if proved is None:
-                    shape = shape.scaled(FIRST)
-            verdict = self.attempt(shape, max(1.0, TRY * (end - time.monotonic())))
+        failed = shape.log_volume + 0.4  # the least logarithm of a volume that had no proof
+        shape, vain, n = shape.scaled(FIRST), 0, len(self.center)
+        while time.monotonic() < self.end and shape.log_volume > least + 0.1 and vain < VAIN:
+            verdict = self.attempt(shape, max(1.0, TRY * self.left()))
             self.tell(f"branch and bound: {verdict or 'proved'}, volume {math.exp(shape.log_volume):.4g}")
             if verdict is None:
-                if known or (proved is not None and failed == math.inf and shape.log_volume <= before + 0.01):
-                    proved = shape
-                    break
-                proved = shape
+                proved, least = shape, shape.log_volume
             else:
-                if known:
-                    break
-                failed, vain = shape.log_volume, vain + 1
-                if proved is None and vain == VAIN:
-                    break
-            if failed < math.inf:  # half-way between what has a proof and what has none
-                n = len(self.center)
-                least = failed - 4.0 * n * math.log(2.0) if proved is None else proved.log_volume
-                if proved is not None and failed - least < 0.2:
-                    break
-                shape = shape.scaled(math.exp((0.5 * (failed + least) - shape.log_volume) / n))
+                failed, vain = shape.log_volume, vain + (proved is None)
+            if failed - least < 0.2:
+                break
+            low = max(least, failed - 4.0 * n * math.log(2.0))
+            shape = shape.scaled(math.exp((0.5 * (failed + low) - shape.log_volume) / n))
         if proved is not None:
             self.keep(proved, None, True)
 
     def attempt(self, shape: Shape, seconds: float) -> str | None:
         """None where the set is proved to be kept at all times; else a clause."""
         states = shape.states()
+        budget = Budget(seconds)
         try:
-            budget = Budget(seconds)
-            sampled = sample(self.instance.loop, hull_of(states, self.loop, "set found"), self.order)
-            self.order = sampled.order
+            sampled = sample(self.instance.loop, hull_of(states, self.loop, "set found"), None, budget.expired)
             for condition in invariant_conditions(sampled, states, "set found"):
                 done = prove(condition, budget, self.workers, stop=lambda region, x: True)
                 if not done.holds:

@@ -120,6 +120,41 @@ class HeldSamples(Sampled):
         return np.array(result)
 
 
+class SlopeSamples(Sampled):
+    """How clearly a period shrinks distances from the centre, by means of its derivatives on segments from there (`invariance.held_slopes`)."""
+
+    def __init__(self, flight: Flight, loop: ClosedLoop, rng: np.random.Generator, samples: int, slices: int):
+        super().__init__(loop, "ellipsoid", rng, samples)  # ``loop`` is of kind "ode": samples lie on the boundary
+        self._flight = flight
+        self._places = (np.arange(slices) + 0.5) / slices
+        self.clearance = 0.0
+
+    def aim(self, shape: Shape) -> None:
+        """Nothing: disturbances stay at their middle."""
+
+    def clear(self, shape: Shape, sizes: np.ndarray) -> np.ndarray:
+        """For each size the least rate, per period, at all samples."""
+        back, n = np.linalg.inv(shape.V), len(shape.center)
+        steps = np.concatenate([np.zeros((1, n)), 1e-6 * np.eye(n)])
+        shares = np.arange(1, self._flight.steps + 1) / self._flight.steps
+        drift = (self._flight.run(shape.center[None], self._flight.middle(1))[1:, 0] - shape.center) @ back.T
+        result = []
+        for size in sizes:
+            z = (self._places[:, None, None] * self.y)[:, :, None, :] + steps
+            x = shape.center + size * (z.reshape(-1, n) @ shape.V.T)
+            met = self._flight.run(x, self._flight.middle(len(x)))[1:]
+            unit = ((met - shape.center) @ back.T / size).reshape(len(shares), *z.shape)
+            columns = (unit[..., 1:, :] - unit[..., :1, :]) / 1e-6  # by the coordinate in the last axis but one
+            means = columns.mean(1)
+            if not np.isfinite(means).all():
+                result.append(-math.inf)
+                continue
+            rate = (1.0 - np.linalg.norm(means, 2, axis=(2, 3)).max(1)) / shares
+            moved = np.linalg.norm(drift / size, axis=1) / shares  # of the centre, which need not be an equilibrium
+            result.append(float((rate - moved).min()))
+        return np.array(result)
+
+
 def _drawn(rng: np.random.Generator, box: Box, count: int) -> np.ndarray:
     share = rng.random((count, len(box)))
     share[: 2 * count // 3] = share[: 2 * count // 3].round()

@@ -8,6 +8,7 @@ deviations). docs/certificates/loops.md, section 7.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -65,8 +66,8 @@ def nominal(plant: Plant) -> np.ndarray:
     return np.clip(0.5 * w.lower + 0.5 * w.upper, w.lower, w.upper)
 
 
-def hold(period: Period, states: Box) -> Hold | str:
-    """The box and the remainders from the box ``states``; a clause where none is found."""
+def hold(period: Period, states: Box, expired: Callable[[], bool] = lambda: False) -> Hold | str:
+    """The box and the remainders from the box ``states``; a clause where none is found before the time has ``expired``."""
     plant = period.data.plant
     inputs = _held_inputs(period.data, states)
     if inputs is None:
@@ -81,6 +82,8 @@ def hold(period: Period, states: Box) -> Hold | str:
     verified: tuple[Box, Box, np.ndarray] | None = None
     better = 0
     for _ in range(ROUNDS):
+        if expired():
+            return "the time ended before a box was found that holds all states of a period"
         guess = _widened(*need, MARGIN if verified is None else CLOSER)
         taylor, deviation = over.taylor(guess), over.deviation(guess)
         if taylor is None or deviation is None:

@@ -6,9 +6,10 @@ The controller reads the state at t_k and its output is held for a period h; x(t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from holdfast.errors import InputError
 from holdfast.graph import Model, Tensor
 from holdfast.loop.closed_loop import JUMPS, ClosedLoop, close, control, gather
 from holdfast.loop.hold import Hold, Period, hold, nominal
-from holdfast.loop.taylor import FlowDerivatives, flow_derivatives, polynomial, times_power
+from holdfast.loop.taylor import FlowDerivatives, flow_derivatives, increments, polynomial, times_power
 from holdfast.operators import GraphBuilder
 from holdfast.rigor import FLOAT64
 from holdfast.spec.plant import LoopData, Plant, Signals
@@ -38,7 +39,7 @@ class SampledLoop:
     ``states``: the box that remainders hold for. ``step``: x(t_k) -> x(t_k + h), a loop of kind "map" whose disturbances are
     those of the plant (as the controller reads them at t_k) and the remainders. ``between``: the same for x(t_k + s) with 0 <= s <= h; the
     share s / h is one more disturbance, behind those of the plant. ``hold``: the box that holds all states of the period,
-    and what the remainders are made of.
+    and what the remainders are made of. ``flow``: derivatives along the flow, at least as many as the order needs.
     """
 
     data: LoopData
@@ -46,37 +47,50 @@ class SampledLoop:
     order: int
     states: Box
     hold: Hold
-    step: ClosedLoop
-    between: ClosedLoop
+    flow: FlowDerivatives
 
     @property
     def remainder(self) -> Box:
         """The box of the remainders at the end of a period."""
         return self.hold.remainder
 
+    @cached_property
+    def step(self) -> ClosedLoop:
+        """The map of a period."""
+        return _as_map(self.data, self.flow, self.period, self.order, self.hold, between=False)
 
-def sample(data: LoopData, states: Box, order: int | None = None) -> SampledLoop:
+    @cached_property
+    def between(self) -> ClosedLoop:
+        """The map to states between samples."""
+        return _as_map(self.data, self.flow, self.period, self.order, self.hold, between=True)
+
+
+def sample(
+    data: LoopData, states: Box, order: int | None = None, expired: Callable[[], bool] = lambda: False
+) -> SampledLoop:
     """The sampled loop from states of a box. ``order``: of Taylor's formula (None: chosen, so that remainders are small).
 
-    Raises InputError for loops that are not sampled, for schedules, selecting controllers, plants that jump, orders that the
-    plant is not smooth enough for, and where no box is found that holds all states of a period.
+    ``expired``: asked between steps whether the time is over; then no further order is tried. Raises InputError for loops that are not sampled, for schedules, selecting controllers, plants that jump, orders that the
+    plant is not smooth enough for, where no box is found that holds all states of a period, and where the time is over before.
     """
     period = _accepted(data)
     if order is not None and order < 1:
         raise InputError(f"order {order}: accepted are whole numbers from 1 on")
     flow = flow_derivatives(data.plant)
     best: tuple[float, int, Hold] | None = None
-    failure = "none was tried"
+    failure = "no box that holds all states of a period was looked for within the time"
     for p in ORDERS if order is None else [order]:
-        while len(flow.derivatives) < p and flow.smooth(len(flow.derivatives) + 1):
+        while len(flow.derivatives) < p and flow.smooth(len(flow.derivatives) + 1) and not expired():
             flow = flow_derivatives(data.plant, flow)
+        if expired() or (len(flow.derivatives) < p and flow.smooth(len(flow.derivatives) + 1)):
+            break
         if not flow.smooth(p):
             if order is not None:
                 raise InputError(f"order {p}: the plant's right side has kinks; accepted are orders 1 and 2")
             break
         if order is None and best is not None and len(flow.derivatives[-1].graph) > LARGEST:
             break
-        found = hold(Period(data, period, p, flow, _polynomial_model(data, flow, period, p)), states)
+        found = hold(Period(data, period, p, flow, _polynomial_model(data, flow, period, p)), states, expired)
         if isinstance(found, str):
             failure = found
             continue
@@ -89,8 +103,7 @@ def sample(data: LoopData, states: Box, order: int | None = None) -> SampledLoop
     if best is None:
         raise InputError(f"sampled loop with a period of {float(period):g}: {failure}; a smaller set may have one")
     _, p, found = best
-    step = _as_map(data, flow, period, p, found, between=False)
-    return SampledLoop(data, period, p, states, found, step, _as_map(data, flow, period, p, found, between=True))
+    return SampledLoop(data, period, p, states, found, flow)
 
 
 def between_hull(sampled: SampledLoop, states: Box | None = None, pieces: int = PIECES) -> Box:
@@ -136,6 +149,16 @@ def _accepted(data: LoopData) -> Fraction:
                 f"{node.name or node.op}: the plant's right side jumps there; solutions need one that is locally Lipschitz"
             )
     return controller.period
+
+
+def increments_model(sampled: SampledLoop) -> Model:
+    """(x, p, w, t) -> D, where the polynomial of x(t_k + t h) is x + t D."""
+    data, signals = sampled.data, sampled.data.plant.signals
+    widths = (len(signals.states), len(signals.parameters), len(signals.disturbances), 1)
+    builder, (x, p, w, phase) = _variables(widths)
+    assert x is not None and phase is not None
+    y = increments(builder, sampled.flow, _held(builder, data, x, p, w), sampled.period, sampled.order, phase)
+    return _finished(builder, y, sum(widths), "increment")
 
 
 def _polynomial_model(data: LoopData, flow: FlowDerivatives, period: Fraction, order: int) -> Model:
