@@ -35,8 +35,13 @@ class Fit:
     error: Array
 
 
-def propagate_models(problem: Problem, value: TaylorModel, symbolic: bool = False) -> TaylorModel:
-    """The graph's output for inputs in ``value`` (B, n); ``symbolic``: remainders of functions become symbols before linear layers."""
+def propagate_models(
+    problem: Problem, value: TaylorModel, symbolic: bool = False, shares: list[Array] | None = None
+) -> TaylorModel:
+    """The graph's output for inputs in ``value`` (B, n); ``symbolic``: remainders of functions become symbols before linear layers.
+
+    ``shares`` receives for each group of new symbols (count, B, V): how much each variable widens what they are remainders of.
+    """
     at: list[TaylorModel] = []
     graph = problem.graph
     batch = len(value.error)
@@ -50,7 +55,7 @@ def propagate_models(problem: Problem, value: TaylorModel, symbolic: bool = Fals
         inputs = [at[i] for i in node.inputs]
         if isinstance(card, LinearOperator):
             if symbolic and not card.exact and card.terms(node, problem.weights(position)) > 1:
-                inputs, symbols = _symbolic(inputs, symbols)
+                inputs, symbols = _symbolic(inputs, symbols, shares)
             at.append(linear(problem, position, inputs, value, batch))
         elif isinstance(card, ProductOperator):
             at.append(multiply(*inputs))
@@ -67,7 +72,9 @@ def _shaped(model: TaylorModel, shape: tuple[int, ...]) -> TaylorModel:
     return TaylorModel(model.basis, model.terms.reshape(-1, batch, *shape), model.error.reshape(batch, *shape))
 
 
-def _symbolic(inputs: list[TaylorModel], symbols: int) -> tuple[list[TaylorModel], int]:
+def _symbolic(
+    inputs: list[TaylorModel], symbols: int, shares: list[Array] | None
+) -> tuple[list[TaylorModel], int]:
     """Errors that matter become symbols."""
     found = []
     for model in inputs:
@@ -79,6 +86,10 @@ def _symbolic(inputs: list[TaylorModel], symbols: int) -> tuple[list[TaylorModel
         chosen = np.flatnonzero((flat > floor).any(0))
         if len(chosen):
             total = symbols + len(chosen)
+            if shares is not None:
+                linear = abs(model.terms[1 : 1 + model.basis.variables]).reshape(model.basis.variables, *flat.shape)
+                part = linear[:, :, chosen].transpose(2, 1, 0)
+                shares.append(part / np.maximum(part.sum(2, keepdims=True), 1e-300))
             model = with_symbols(model, chosen, symbols, total)
             symbols = total
         found.append(model)

@@ -41,7 +41,7 @@ DEGREES = (2, 5, 4, 3, 3, 2, 2)  # of polynomials, by the number of variables
 class Front:
     """Where B boxes are at one time: ``states`` (B, n), ``parameters`` (B, p) or None; ``origin`` (B,): which initial box each came from.
 
-    ``length``: the step that was last good enough.
+    ``length``: the step that was last good enough. ``blame`` (B, V): what each variable had to do with errors of the controller so far.
     """
 
     time: Fraction
@@ -49,11 +49,13 @@ class Front:
     parameters: TaylorModel | None
     origin: Array
     length: Fraction
+    blame: Array
 
     def __getitem__(self, chosen: Array) -> Front:
         p = self.parameters
         return replace(
-            self, states=self.states[chosen], parameters=None if p is None else p[chosen], origin=self.origin[chosen]
+            self, states=self.states[chosen], parameters=None if p is None else p[chosen], origin=self.origin[chosen],
+            blame=self.blame[chosen],
         )
 
 
@@ -126,14 +128,15 @@ class System:
             given = [own] * len(boxes) if parameters is None else parameters
             p = box(self.basis, _stack(given, "lower"), _stack(given, "upper"), self.variables[n:])
         length = self.period if self.period is not None and self.control is not None else horizon / PARTS
-        return Front(Fraction(0), states, p, np.arange(len(boxes)), length)
+        blame = np.zeros((len(boxes), self.basis.variables))
+        return Front(Fraction(0), states, p, np.arange(len(boxes)), length, blame)
 
     def advance(self, front: Front, until: Fraction) -> tuple[Front, list[Segment]]:
         """One period (or one step, where there is none) on, not beyond ``until``. Boxes of which nothing is known any more are left out."""
         with np.errstate(all="ignore"):
             if self.kind == "map":
                 return self._map(front)
-            inputs = self.inputs(front)
+            front, inputs = self._steered(front)
             end = until if self.control is None or self.period is None else min(until, front.time + self.period)
             segments: list[Segment] = []
             while front.time < end and len(front.origin):
@@ -150,9 +153,22 @@ class System:
         """The plant's inputs that the controller computes at this time; errors of different neurons are joined per input."""
         if self.control is None:
             return None
+        return self._steered(front)[1]
+
+    def _steered(self, front: Front) -> tuple[Front, TaylorModel | None]:
+        """The inputs, and who is to blame for the errors made."""
+        if self.control is None:
+            return front, None
         fed = self._signals(front, None, self._schedule(front.time))
-        u = propagate_models(self.control, fed, symbolic=True)
-        return joined(u, front.states.symbols)
+        shares: list[Array] = []
+        u = propagate_models(self.control, fed, symbolic=True, shares=shares)
+        if shares and self.basis.variables:
+            first = len(self.basis) + front.states.symbols
+            made = abs(u.terms[first:])
+            size = np.maximum(u.spread(), 1e-300)
+            parts = np.concatenate(shares)[: len(made)]
+            front = replace(front, blame=front.blame + np.einsum("sbo,sbv->bv", made / size, parts))
+        return front, joined(u, front.states.symbols)
 
     def _signals(
         self, front: Front, inputs: TaylorModel | None, schedule: Array, nominal: Array | None = None
@@ -195,7 +211,7 @@ class System:
         return min([end, *(begin for signal in self.data.plant.schedule for begin, _ in signal if begin > time)])
 
     def _map(self, front: Front) -> tuple[Front, list[Segment]]:
-        inputs = self.inputs(front)
+        front, inputs = self._steered(front)
         schedule = self._schedule(front.time)
         segment = Segment(front.time, front.time, front.origin, front.states, inputs, None)
         after = propagate_models(self.dynamics, self._signals(front, inputs, schedule), symbolic=True)
@@ -236,7 +252,8 @@ class System:
             if order == ORDER and (found.lost(order) * 2**ORDER <= TOLERANCE * _width(after)).all()
             else length
         )
-        return Front(front.time + length, after, front.parameters, front.origin, grown), inputs, segment
+        after_step = replace(front, time=front.time + length, states=after, length=grown)
+        return after_step, inputs, segment
 
     def _smooth(self, found: Step) -> bool:
         return not self.kinks or bool(np.isfinite(found.remainder[0][~found.sound]).all())
