@@ -15,7 +15,8 @@ import numpy as np
 
 from holdfast_check.derivative import Derivatives
 from holdfast_check.formula import Formulas, Number, Sum, number, plus, scale
-from holdfast_check.problem import Inequality, Pair, Problem, beyond
+from holdfast_check.matrices import Matrix, inverse
+from holdfast_check.problem import Inequality, Pair, Problem, affine, beyond
 from holdfast_check.property import Region, enclosing
 from holdfast_check.query import Query
 from holdfast_check.slicing import sliced
@@ -49,10 +50,13 @@ def singular(f: Formulas) -> list[Sum]:
 
 @dataclass
 class Space:
-    """The free variables of a condition: coordinates of the state, then (`moving`) disturbances and parameters."""
+    """The free variables of a condition: coordinates of the state, then (`moving`) disturbances and parameters.
+
+    `matrix`: Y, where the coordinates are y = Y x; regions are given as boxes of x all the same."""
 
     problem: Problem
     moving: bool = True
+    matrix: Matrix | None = None
     f: Formulas = field(default_factory=lambda: Formulas([]))
     x: list[Sum] = field(default_factory=list)
 
@@ -62,15 +66,19 @@ class Space:
         variables = self.f.elements(self.f.nodes[0])
         self.x, self.free = variables[:n], variables[n:]
         self.box = free
+        if self.matrix is not None:  # derivatives are those by x, a node of its own
+            back = [affine(row, self.x, [Fraction(0)] * n) for row in inverse(self.matrix)]
+            node = self.f.emit(back)
+            self.input, self.x = node.place, self.f.elements(node)
 
     def rates(self) -> list[Sum]:
         return self.problem.dynamics(self.f, self.x, self.free)
 
     def moved(self, sums: Sequence[Sum], rates: Sequence[Sum]) -> list[Sum]:
-        """The derivatives of sums along the flow; the coordinates are the states."""
+        """The derivatives of sums along the flow; the coordinates are the states, or made from them by the matrix."""
         f, n = self.f, len(self.x)
         place, values = f.emit(rates).place, f.emit(sums)
-        seed = f.gather([(place, k) for k in range(n)] + [None] * len(self.free)).place
+        seed = f.gather([(place, k) for k in range(n)] + [None] * (f.nodes[self.input].size - n)).place
         made = Derivatives(f).along(values.place, {self.input: seed})
         return [number(0)] * len(sums) if made is None else f.elements(f.nodes[made])
 
@@ -79,10 +87,29 @@ class Space:
     ) -> Query:
         """`members` are rows that a set asked about satisfies, in the first region: it gets the cases of `singular`."""
         f = self.f
+        if self.matrix is not None:
+            within = [self.within(box) for box, _ in regions]
+            members = None if members is None else [*members, *within[0]]
+            regions = [
+                (images(self.matrix, box), [[*case, *rows] for case in cases])
+                for rows, (box, cases) in zip(within, regions, strict=True)
+            ]
         f.emit([value for _, cases in regions for case in cases for value, _ in case] or [number(0)])
         more = [] if members is None else [[*members, (value, False)] for value in singular(f)]
         full = [([*box, *self.box], [*cases, *(more if k == 0 else [])]) for k, (box, cases) in enumerate(regions)]
         return queried(f, full)
+
+    def within(self, box: Sequence[Pair]) -> Case:
+        """That x is in a box, as far as the box of images does not say so."""
+        assert self.matrix is not None
+        skew = [i for i, row in enumerate(self.matrix) if any(v != (i == j) for j, v in enumerate(row))]
+        return [(one.value, False) for one in self.problem.sides(self.x, {i: box[i] for i in skew})]
+
+
+def images(matrix: Matrix, box: Sequence[Pair]) -> list[Pair]:
+    """The smallest box that contains matrix x for all x in a box."""
+    ends = [[sorted((a * low, a * high)) for a, (low, high) in zip(row, box, strict=True)] for row in matrix]
+    return [(sum((e[0] for e in row), Fraction(0)), sum((e[1] for e in row), Fraction(0))) for row in ends]
 
 
 def queried(f: Formulas, regions: Sequence[tuple[Sequence[Pair], Sequence[Case]]]) -> Query:
@@ -114,8 +141,10 @@ def flow_out(rates: Sequence[Sum], box: Sequence[Pair], rows: Case) -> list[tupl
     return found
 
 
-def decrease(problem: Problem, h: Function, box: list[Pair], a: Fraction, b: Fraction) -> Query:
-    s = Space(problem)
+def decrease(
+    problem: Problem, h: Function, box: list[Pair], a: Fraction, b: Fraction, matrix: Matrix | None = None
+) -> Query:
+    s = Space(problem, matrix=matrix)
     value, rates = h.value(s.f, s.x), s.rates()
     below: Row = (beyond(value, h.level(b), 1), False)
     (rate,) = s.moved([value], rates)
@@ -129,8 +158,10 @@ def stay(problem: Problem, h: Function, box: list[Pair], b: Fraction) -> Query:
     return s.query(flow_out(s.rates(), box, [below]))
 
 
-def step(problem: Problem, h: Function, box: list[Pair], a: Fraction, b: Fraction) -> Query:
-    s = Space(problem)
+def step(
+    problem: Problem, h: Function, box: list[Pair], a: Fraction, b: Fraction, matrix: Matrix | None = None
+) -> Query:
+    s = Space(problem, matrix=matrix)
     rates = s.rates()
     now, then = h.value(s.f, s.x), h.value(s.f, rates)
     below: Row = (beyond(now, h.level(b), 1), False)
@@ -152,9 +183,11 @@ def reached_rows(s: Space, reached: Sequence[tuple[Function, Fraction]]) -> Case
     return [(beyond(h.value(s.f, s.x), h.level(a), 1), False) for h, a in reached]
 
 
-def later(problem: Problem, box: list[Pair], stages: Sequence[tuple[Function, Fraction]]) -> Query:
+def later(
+    problem: Problem, box: list[Pair], stages: Sequence[tuple[Function, Fraction]], matrix: Matrix | None = None
+) -> Query:
     """The last function falls where it is at least its level, in what the stages before it keep; a map keeps what is below, too."""
-    s, (h, a) = Space(problem), stages[-1]
+    s, (h, a) = Space(problem, matrix=matrix), stages[-1]
     before, rates, value = reached_rows(s, stages[:-1]), s.rates(), h.value(s.f, s.x)
     above: Row = (beyond(value, h.level(a), -1), False)
     if problem.kind == "ode":
@@ -171,7 +204,8 @@ def inside(
     box: list[Pair],
     target: Callable[[Space], list[Inequality]],
     moving: bool = True,
+    matrix: Matrix | None = None,
 ) -> Query:
-    s = Space(problem, moving)
+    s = Space(problem, moving, matrix)
     rows = reached_rows(s, reached)
     return s.query([(box, [[*rows, violated(one)] for one in target(s)])], rows)

@@ -29,7 +29,7 @@ from holdfast_check.conditions import (
 )
 from holdfast_check.contraction import Contraction
 from holdfast_check.formula import Formulas, Sum, plus, scale
-from holdfast_check.matrices import independent, inverse, positive_definite, root_above
+from holdfast_check.matrices import Matrix, independent, inverse, positive_definite, root_above
 from holdfast_check.problem import (
     Facets,
     Inequality,
@@ -47,6 +47,7 @@ from holdfast_check.query import Query
 from holdfast_check.sampled import Hold, held
 from holdfast_check.slicing import parted
 
+SKEW = ("coordinates",)
 Side = tuple[int, int, Fraction]  # row of H, 1 (upper) or -1 (lower), end
 
 
@@ -63,11 +64,9 @@ def require(condition: Any, reason: str) -> None:
         raise Invalid(reason)
 
 
-def keys(given: Any, *names: str) -> Any:
-    require(
-        isinstance(given, dict) and sorted(given) == sorted(names),
-        f"a proof does not have just the keys {', '.join(names)}",
-    )
+def keys(given: Any, *names: str, more: tuple[str, ...] = ()) -> Any:
+    fits = isinstance(given, dict) and {*names} <= given.keys() <= {*names, *more}
+    require(fits, f"a proof does not have just the keys {', '.join(names)}")
     return given
 
 
@@ -83,6 +82,15 @@ def rational_text(text: str) -> Fraction:
 def texts(values: Any, n: int) -> list[Fraction]:
     require(isinstance(values, list) and len(values) == n, f"a list does not have {n} entries")
     return [rational_text(v) for v in values]
+
+
+def skewed(given: Mapping[str, Any], n: int) -> list[list[Fraction]] | None:
+    """The matrix of coordinates, if there is one; that it is invertible is seen where it is used."""
+    if "coordinates" not in given:
+        return None
+    rows = given["coordinates"]
+    require(isinstance(rows, list) and len(rows) == n, "coordinates do not have a row for each state")
+    return [texts(row, n) for row in rows]
 
 
 def obligations(problem: Problem, proofs: Any, tick: Callable[[], None] = lambda: None) -> Obligations:
@@ -147,9 +155,9 @@ def invariant(problem: Problem, claim: Mapping[str, Any], proof: Any, todo: Obli
     elif facets is not None:
         image_of_facets(problem, facets, keys(proof, "method", "basis"), todo)
     elif ode:
-        boundary(problem, given, keys(proof, "method"), todo)
+        boundary(problem, given, keys(proof, "method", more=SKEW), todo)
     else:
-        image(problem, given, keys(proof, "method"), todo)
+        image(problem, given, keys(proof, "method", more=SKEW), todo)
     require(
         method == ("held" if problem.period else "image" if not ode else "boundary" if facets is None else "faces"),
         f"the method {method!r} is not one for this set",
@@ -227,7 +235,7 @@ def members(found: Sequence[Inequality]) -> Case:
 
 
 def boundary(problem: Problem, given: Mapping[str, Any], proof: Any, todo: Obligations) -> None:
-    box, s = hull(problem, given), Space(problem)
+    box, s = hull(problem, given), Space(problem, matrix=skewed(proof, len(problem.states)))
     found = [one for one in problem.inequalities(s.f, given, s.x) if not one.side]
     rows, rates, regions = members(found), s.rates(), []
     for one, rate, row in zip(found, s.moved([g.value for g in found], rates), rows, strict=True):
@@ -241,7 +249,7 @@ def boundary(problem: Problem, given: Mapping[str, Any], proof: Any, todo: Oblig
 
 
 def image(problem: Problem, given: Mapping[str, Any], proof: Any, todo: Obligations) -> None:
-    box, s = hull(problem, given), Space(problem)
+    box, s = hull(problem, given), Space(problem, matrix=skewed(proof, len(problem.states)))
     rates, rows = s.rates(), members(problem.inequalities(s.f, given, s.x))
     then = problem.inequalities(s.f, given, rates)
     todo.numbered.append(s.query([(box, [[*rows, violated(one)] for one in then])], rows))
@@ -279,36 +287,42 @@ def start(problem: Problem, given: Mapping[str, Any]) -> tuple[Function, Fractio
     return Function(lambda f, x: problem.inequalities(f, given, x)[0].value), Fraction(0)
 
 
-def kept(problem: Problem, h: Function, box: list[Pair], a: Fraction, b: Fraction) -> list[Query]:
+def kept(
+    problem: Problem, h: Function, box: list[Pair], a: Fraction, b: Fraction, matrix: Matrix | None = None
+) -> list[Query]:
     """{h <= b} is kept, and h falls where it is at least a."""
     if problem.kind == "map":
-        return [step(problem, h, box, a, b)]
-    return [decrease(problem, h, box, a, b), stay(problem, h, box, b)]
+        return [step(problem, h, box, a, b, matrix)]
+    return [decrease(problem, h, box, a, b, matrix), stay(problem, h, box, b)]
 
 
 def attracts(problem: Problem, claim: Mapping[str, Any], proof: Any, todo: Obligations) -> None:
-    keys(proof, "stages", "end")
-    first, target, stages = claim["from"], claim["to"], proof["stages"]
+    keys(proof, "stages", "end", more=SKEW)
+    first, target, stages, n = claim["from"], claim["to"], proof["stages"], len(problem.states)
+    last = skewed(proof, n)
     require(isinstance(stages, list) and stages, "there are no stages")
-    (h, b), box, a = start(problem, first), hull(problem, first), rational_text(keys(stages[0], "level")["level"])
+    keys(stages[0], "level", more=SKEW)
+    (h, b), box, a = start(problem, first), hull(problem, first), rational_text(stages[0]["level"])
     require(a < b, "the levels of the first stage are not in order")
-    todo.numbered += kept(problem, h, box, a, b)
+    todo.numbered += kept(problem, h, box, a, b, skewed(stages[0], n))
     reached = [(h, a)]
     for stage in stages[1:]:
-        keys(stage, "function", "level")
+        keys(stage, "function", "level", more=SKEW)
         reached.append((carried(problem, stage["function"]), rational_text(stage["level"])))
-        todo.numbered.append(later(problem, box, reached))
+        todo.numbered.append(later(problem, box, reached, skewed(stage, n)))
     if proof["end"] == "set":
         require(isinstance(target, dict), "the proof ends with a set, the claim does not")
         if target != {"level": {"function": first.get("level", {}).get("function"), "at_most": a}}:
-            todo.numbered.append(inside(problem, reached, box, lambda s: problem.inequalities(s.f, target, s.x)))
+            goal = inside(problem, reached, box, lambda s: problem.inequalities(s.f, target, s.x), matrix=last)
+            todo.numbered.append(goal)
         return
     still = target == "equilibrium" and not problem.disturbances
     require(still, "a proof of an equilibrium is not one of this claim, or there are disturbances")
-    end, n = keys(proof["end"], "center", "P", "level"), len(problem.states)
+    end = keys(proof["end"], "center", "P", "level")
     center, P, r = texts(end["center"], n), [texts(row, n) for row in end["P"]], rational_text(end["level"])
     require(len(P) == n, "P does not have a row for each state")
-    todo.numbered.append(inside(problem, reached, box, lambda s: [Inequality(quadratic(s.f, P, center, s.x, r))]))
+    ball = Function(lambda f, x: quadratic(f, P, center, x, r))
+    todo.numbered.append(inside(problem, reached, box, lambda s: [Inequality(ball.value(s.f, s.x))], matrix=last))
     todo.contractions.append(Contraction(problem, center, P, r))
 
 

@@ -33,18 +33,19 @@ class Features:
     """A Model of the variables, and where its outputs stand.
 
     ``value``: first of the K values of h(x); ``change``: first of Dh (ode) or of h(f(v)) (map); ``flow``: first of the n
-    components of f. None: not there.
+    components of f; ``states``: first of the n states. None: not there.
     """
 
     model: Model
     value: int | None
     change: int | None
     flow: int | None
+    states: int | None
 
 
 def features(
     loop: ClosedLoop, h: Model | None, *, change: bool = False, flow: bool = False, value: bool = True,
-    coordinates: Coordinates | None = None,
+    coordinates: Coordinates | None = None, states: bool = False,
 ) -> Features:  # fmt: skip
     """The features asked for, of functions ``h`` (n,) -> (K,) of the states."""
     builder = GraphBuilder()
@@ -79,10 +80,12 @@ def features(
     if flow:
         assert f is not None
         add("flow", f)
+    if states:
+        add("states", x)
     output = parts[0] if len(parts) == 1 else builder.add("concat", parts, axis=0)
     tensors = (Tensor("variables", (len(loop.variables),)),)
     model = finish(builder, [output], tensors, (Tensor("features", (width,)),), "features")
-    return Features(simplify(model).model, *(places.get(name) for name in ("value", "change", "flow")))
+    return Features(simplify(model).model, *(places.get(name) for name in ("value", "change", "flow", "states")))
 
 
 def linear_forms(rows: Sequence[Sequence[Fraction]], constants: Sequence[Fraction], n: int) -> Model:
