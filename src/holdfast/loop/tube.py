@@ -15,9 +15,10 @@ import numpy as np
 from holdfast.bounds.bounder import flat_problem
 from holdfast.bounds.enclosure import Problem
 from holdfast.bounds.taylor import propagate_models
-from holdfast.errors import InputError, UnsupportedError
+from holdfast.errors import InputError
 from holdfast.graph import Model, Tensor
 from holdfast.loop.closed_loop import JUMPS
+from holdfast.loop.selecting import Selector
 from holdfast.operators import GraphBuilder
 from holdfast.plant.deviation import Disturbance
 from holdfast.plant.taylor_flow import Step, step
@@ -42,6 +43,7 @@ class Front:
     """Where B boxes are at one time: ``states`` (B, n), ``parameters`` (B, p) or None; ``origin`` (B,): which initial box each came from.
 
     ``length``: the step that was last good enough. ``blame`` (B, V): what each variable had to do with errors of the controller so far.
+    Controllers that pick a row: ``row`` (B,) picked last, ``low``, ``high`` (B, V): on which part of the variables of the initial box.
     """
 
     time: Fraction
@@ -50,13 +52,17 @@ class Front:
     origin: Array
     length: Fraction
     blame: Array
+    row: Array | None = None
+    low: Array | None = None
+    high: Array | None = None
 
     def __getitem__(self, chosen: Array) -> Front:
-        p = self.parameters
+        given = (self.parameters, self.row, self.low, self.high)
+        p, row, low, high = (None if a is None else a[chosen] for a in given)
         return replace(
-            self, states=self.states[chosen], parameters=None if p is None else p[chosen], origin=self.origin[chosen],
-            blame=self.blame[chosen],
-        )
+            self, states=self.states[chosen], parameters=p, origin=self.origin[chosen], blame=self.blame[chosen],
+            row=row, low=low, high=high,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,10 +107,12 @@ class System:
                         f"{node.name or node.op}: the right side jumps there; flow tubes need one that is locally Lipschitz"
                     )
         controller = data.controller
-        if controller is not None and controller.plant_inputs is None:
-            raise UnsupportedError("[controller] select: controllers that pick a row have no flow tube of this kind")
         self.period = None if controller is None else controller.period
-        self.control = None if controller is None else flat_problem(_control(data), FLOAT64)
+        self.control: Problem | Selector | None
+        if controller is None:
+            self.control = None
+        else:
+            self.control = Selector(data) if controller.select is not None else flat_problem(_control(data), FLOAT64)
         if controller is not None and controller.feedback == "continuous":
             dynamics, self.control = _fed_back(data), None
         else:
@@ -129,7 +137,8 @@ class System:
             p = box(self.basis, _stack(given, "lower"), _stack(given, "upper"), self.variables[n:])
         length = self.period if self.period is not None and self.control is not None else horizon / PARTS
         blame = np.zeros((len(boxes), self.basis.variables))
-        return Front(Fraction(0), states, p, np.arange(len(boxes)), length, blame)
+        front = Front(Fraction(0), states, p, np.arange(len(boxes)), length, blame)
+        return self.control.start(front) if isinstance(self.control, Selector) else front
 
     def advance(self, front: Front, until: Fraction) -> tuple[Front, list[Segment]]:
         """One period (or one step, where there is none) on, not beyond ``until``. Boxes of which nothing is known any more are left out."""
@@ -160,6 +169,8 @@ class System:
         if self.control is None:
             return front, None
         fed = self._signals(front, None, self._schedule(front.time))
+        if isinstance(self.control, Selector):
+            return self.control.pick(front, fed)
         shares: list[Array] = []
         u = propagate_models(self.control, fed, symbolic=True, shares=shares)
         if shares and self.basis.variables:

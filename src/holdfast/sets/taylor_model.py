@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import comb
 
 import numpy as np
@@ -245,6 +246,59 @@ def _substitution(basis: Monomials, variable: int, sign: float) -> Array:
     return matrix
 
 
+def restricted(model: TaylorModel, low: Array, high: Array) -> TaylorModel:
+    """The same set over a sub-box of the variables for each member: ``low`` <= ``high``, each (B, V), within [-1, 1].
+
+    xi = center + radius xi', rounded outward: a little more than the sub-box.
+    """
+    basis, K = model.basis, len(model.basis)
+    center = 0.5 * low + 0.5 * high
+    radius = np.where((low <= -1) & (high >= 1), 1.0, _radius(low, high, center))
+    center = np.where((low <= -1) & (high >= 1), 0.0, center)
+    polynomial, error = model.terms[:K], model.error
+    for v in range(basis.variables):
+        if not ((center[:, v] != 0) | (radius[:, v] != 1)).any():
+            continue
+        table = _moves(basis, v)
+        powers = [_powers(a[:, v], basis.degree) for a in (center, radius)]
+        weights = table.binomials[:, None] * powers[0][table.shifts] * powers[1][table.kept]
+        weights = weights.reshape(*weights.shape, *([1] * (error.ndim - 1)))
+        # at most degree + 1 summands, each with a weight of at most 2 degree + 2 roundings; columns add up to about 1
+        lost = 2 * gamma(4 * basis.degree + 16, FLOAT64) * abs(polynomial).sum(0) + 4 * len(table.left) * _TINY
+        polynomial = np.add.reduceat(weights * polynomial[table.left], table.starts, axis=0)
+        error = (error + lost) * _UP
+    return TaylorModel(basis, np.concatenate([polynomial, model.terms[K:]]), error)
+
+
+@dataclass(frozen=True, eq=False)
+class _Moves:
+    """Which monomials xi^a, with (c + r xi')^e in place of one factor, have a part in which others: ``left`` (P,), sorted by what
+    they have a part in, which is monomial k from ``starts[k]`` on; the weight of each is binomial c^shift r^kept."""
+
+    left: Array
+    starts: Array
+    binomials: Array
+    shifts: Array
+    kept: Array
+
+
+@lru_cache(maxsize=256)
+def _moves(basis: Monomials, variable: int) -> _Moves:
+    place = {tuple(row): k for k, row in enumerate(basis.exponents.tolist())}
+    found = []
+    for k, row in enumerate(basis.exponents.tolist()):
+        e = row[variable]
+        for j in range(e + 1):
+            found.append((place[(*row[:variable], j, *row[variable + 1 :])], k, comb(e, j), e - j, j))
+    target, left, binomials, shifts, kept = np.array(sorted(found), np.int64).T
+    return _Moves(left, np.searchsorted(target, np.arange(len(basis))), binomials.astype(np.float64), shifts, kept)
+
+
+def _powers(a: Array, degree: int) -> Array:
+    """1, a, a^2, ... (degree + 1, B), each by one product from the one before."""
+    return np.cumprod(np.stack([np.ones_like(a)] + [a] * degree), axis=0)
+
+
 def concatenated(models: Sequence[TaylorModel]) -> TaylorModel:
     """Vectors (B, n_i), one behind the other."""
     if len(models) == 1:
@@ -261,3 +315,10 @@ def joined(model: TaylorModel, symbols: int) -> TaylorModel:
     error = (model.error + abs(own).sum(0) * (1 + gamma(len(own) + 2, FLOAT64))) * _UP
     kept = TaylorModel(model.basis, model.terms[: K + symbols], error)
     return with_symbols(kept, np.arange(m), symbols, symbols + m)
+
+
+def stacked(models: Sequence[TaylorModel]) -> TaylorModel:
+    """Batches of models of the same shape, one behind the other."""
+    models = aligned(models)
+    terms = np.concatenate([m.terms for m in models], axis=1)
+    return TaylorModel(models[0].basis, terms, np.concatenate([m.error for m in models]))
