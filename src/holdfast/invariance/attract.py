@@ -16,11 +16,14 @@ import numpy as np
 
 from holdfast.errors import InputError
 from holdfast.graph import Model
+from holdfast.invariance.axes import choose, for_band
+from holdfast.invariance.band import Sample
 from holdfast.invariance.contraction import Contraction
 from holdfast.invariance.equilibrium import Linearisation, largest_contraction, newton
 from holdfast.invariance.features import Features, features
 from holdfast.invariance.level_set import Sublevel, inside, later, reached
 from holdfast.invariance.lyapunov import Polynomial, fit
+from holdfast.invariance.oblique import Oblique
 from holdfast.invariance.prove import Proved, prove
 from holdfast.invariance.sets import Enclosed, Inequalities, inequalities
 from holdfast.invariance.sets import level as sublevel_level
@@ -93,7 +96,8 @@ def to_set(
         if bottom[1] >= top.top[0]:
             raise InputError(f"{where}: the level of `to` must be below that of `from`")
         assert isinstance(prop.target, Level)
-        return Plan(tuple(reached(loop, top, bottom)), {"stages": [{"level": str(prop.target.at_most)}], "end": "set"})
+        conditions, stage = first_stage(loop, top, bottom, str(prop.target.at_most), budget or Budget())
+        return Plan(tuple(conditions), {"stages": [stage], "end": "set"})
     points = _drawn(top, SAMPLES, np.random.default_rng(0))
     values = _values(target.functions, points)
     outside = np.zeros(len(points), bool)
@@ -102,9 +106,25 @@ def to_set(
     h = _values(top.h, points)[:, 0]
     least = float(h[outside].min()) if outside.any() else float(top.top[0])
     a, bottom = _lower_level(loop, prop.states, h.min() + 0.9 * (least - h.min()))
-    stage = Sublevel(top.h, bottom, top.domain, top.name, top.stripped)
-    conditions = [*reached(loop, top, bottom), inside(loop, [stage], top.domain, target)]
-    return Plan(tuple(conditions), {"stages": [{"level": str(a)}], "end": "set"})
+    conditions, stage = first_stage(loop, top, bottom, str(a), budget or Budget())
+    kept = Sublevel(top.h, bottom, top.domain, top.name, top.stripped)
+    return Plan((*conditions, inside(loop, [kept], top.domain, target)), {"stages": [stage], "end": "set"})
+
+
+def first_stage(
+    loop: ClosedLoop, top: Sublevel, bottom: Enclosed, level: str, budget: Budget
+) -> tuple[list[Condition], dict[str, Any]]:
+    """That the function of the claim falls down to ``bottom``, in coordinates that suit it; and how a certificate says it."""
+
+    def make(axes: Oblique | None) -> Condition:
+        return reached(loop, top, bottom, axes)[0]
+
+    axes = for_band(loop, make, top.h, top.domain, float(bottom[1]), float(top.top[0]), budget)
+    return reached(loop, top, bottom, axes), {"level": level, **_said(axes)}
+
+
+def _said(axes: Oblique | None) -> dict[str, Any]:
+    return {} if axes is None else {"coordinates": axes.text}
 
 
 def to_equilibrium(
@@ -151,17 +171,18 @@ def to_equilibrium(
             if chain is None:
                 tell(f"no proof of what happens below {top.name} = {float(a):.6g}")
                 continue
-            texts, conditions = chain
+            texts, below = chain
             tell(f"{top.name} leads down to {float(a):.6g}, {len(texts)} polynomials from there on")
+            conditions, stage = first_stage(loop, top, first.top, str(a), budget)
             proof = {
-                "stages": [{"level": str(a)}, *texts],
+                "stages": [stage, *texts],
                 "end": {"center": [float(c).hex() for c in center], "P": [[float(v).hex() for v in row] for row in end.P], "level": str(end.level)},
             }  # fmt: skip
             notes = {
                 "equilibrium": center.tolist(),
                 "contraction": {"half_widths": _half_widths(end), "rate": end.rate},
             }
-            return Plan((*reached(loop, top, first.top), *conditions), proof, notes)
+            return Plan((*conditions, *below), proof, notes)
     return f"no polynomials of degree up to {DEGREES[-1]} were found that decrease between a low level set of {top.name} and the ellipsoid of contraction"
 
 
@@ -188,13 +209,13 @@ class Effort:
 
 def _chain(
     loop: ClosedLoop, first: Sublevel, end: Contraction, rng: np.random.Generator, effort: Effort
-) -> tuple[list[dict[str, str]], list[Condition]] | None:
+) -> tuple[list[dict[str, Any]], list[Condition]] | None:
     """Stages, as a certificate says them, from the set ``first`` into the ellipsoid, and their conditions: all were proved just now."""
     target = inequalities(
         Ellipsoid(tuple(Fraction(float(c)) for c in end.center), end.P, end.level), loop, "ellipsoid of contraction"
     )
     kept = [first]
-    texts: list[dict[str, str]] = []
+    texts: list[dict[str, Any]] = []
     conditions: list[Condition] = []
     while True:
         cloud = Cloud(kept, end, rng)
@@ -207,16 +228,16 @@ def _chain(
         stage = _stage(loop, kept, cloud, end, effort)
         if stage is None:
             return None
-        p, value, condition = stage
+        p, value, condition, axes = stage
         text = p.formula(loop.states)
-        texts.append({"function": text, "level": value.hex()})
+        texts.append({"function": text, "level": value.hex(), **_said(axes)})
         conditions.append(condition)
         kept.append(_sublevel(loop, text, value, first.domain, len(kept)))
 
 
 def _stage(
     loop: ClosedLoop, kept: Sequence[Sublevel], cloud: Cloud, end: Contraction, effort: Effort
-) -> tuple[Polynomial, float, Condition] | None:
+) -> tuple[Polynomial, float, Condition, Oblique | None] | None:
     """A polynomial that decreases, which is proved, from ``kept`` down into the ellipsoid, or into a multiple of it where none is found."""
     line = Linearisation(loop)
     turn = cloud.turn / cloud.far
@@ -237,15 +258,27 @@ def _stage(
                 if value <= 0:
                     break
                 stage = _sublevel(loop, p.formula(loop.states), value, kept[0].domain, len(kept))
-                condition = later(loop, kept, stage)
+                condition, axes = later(loop, kept, stage), None
                 result = effort.prove(condition)
+                if not result.holds and not result.points:  # perhaps only too many boxes
+                    axes = _axes(loop, kept, stage, cloud.sample(hole), effort)
+                    condition = condition if axes is None else later(loop, kept, stage, axes)
+                    result = result if axes is None else effort.prove(condition)
                 if result.holds:
-                    return p, value, condition
+                    return p, value, condition, axes
                 if not result.points:
                     break
-                more = np.concatenate([more, *([x[None, : len(end.center)] for _, x in result.points])])
+                met = np.array([x[: len(end.center)] for _, x in result.points])
+                more = np.concatenate([more, met if axes is None else axes.states(met)])
         hole *= 4.0
     return None
+
+
+def _axes(
+    loop: ClosedLoop, kept: Sequence[Sublevel], stage: Sublevel, sample: Sample, effort: Effort
+) -> Oblique | None:
+    budget = Budget(min(effort.seconds, max(effort.budget.left, 0.0)))
+    return choose(loop, lambda axes: later(loop, kept, stage, axes), stage.h, sample, budget)
 
 
 def _sublevel(loop: ClosedLoop, text: str, value: float, domain: Box, number: int) -> Sublevel:
@@ -286,6 +319,13 @@ class Cloud:
             if sum(map(len, parts)) >= count:
                 break
         return np.concatenate(parts)[:count]
+
+    def sample(self, hole: float) -> Sample:
+        """Points for a trial of coordinates."""
+        x = self.draw(2000, hole)
+        r = self.inner(x) * self.radius / self._far
+        turn = np.linalg.inv(self.turn) * self._far
+        return Sample(x, abs(float(np.linalg.det(turn))) * r ** len(turn) / len(x), turn, False)
 
     def inner(self, x: np.ndarray) -> np.ndarray:
         """Distances in units of the ellipsoid's radius."""

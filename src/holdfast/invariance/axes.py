@@ -28,9 +28,10 @@ from holdfast.transforms import derivative, evaluate
 
 FEW = 12  # points of the first look
 MANY = 48  # of the trial
-EASY = 5.0  # seconds that the search may take by the first look, without a trial
+EASY = 20000  # boxes that the search may take by the first look, without a trial
 SHARE = 0.08  # of the time that is left, for the trial
 LONGEST = 40.0  # seconds of it
+FLAT = 3  # states, below which thin cells cost so little that no trial pays: 1 / width in the plane
 CLEARLY = 0.6  # of the time of the states' own axes
 BITS = 12  # of the entries of a matrix
 SAMPLED = 2000
@@ -46,25 +47,27 @@ class _Steepness:
     gradient: np.ndarray
 
 
-def choose(
+def for_band(
     loop: ClosedLoop, make: Make, h: Model, domain: Box, bottom: float | None, top: float, budget: Budget
 ) -> Oblique | None:
-    """Coordinates for the condition ``make(coordinates)`` on {bottom <= h <= top} (None: on the surface h = top) in ``domain``.
+    """Coordinates for the condition ``make(coordinates)`` on {bottom <= h <= top} (None: on the surface h = top) in ``domain``."""
+    if len(loop.states) < FLAT:
+        return None
+    sample = band(h, domain, bottom, top, SAMPLED, np.random.default_rng(0))
+    return None if sample is None else choose(loop, make, h, sample, budget)
 
-    None: those of the states. Deterministic, but for the speed of the machine.
+
+def choose(loop: ClosedLoop, make: Make, h: Model, sample: Sample, budget: Budget) -> Oblique | None:
+    """Coordinates for the condition ``make(coordinates)``, which is hard at points like those of the sample, where ``h`` must fall.
+
+    None: those of the states. Deterministic, but for the speed of the machine, which says how many points are tried.
     """
-    if len(loop.states) < 2:
-        return None
     rng = np.random.default_rng(0)
-    sample = band(h, domain, bottom, top, SAMPLED, rng)
-    if sample is None:
-        return None
     limit = Budget(min(SHARE * budget.left, LONGEST))
     steep = _steepness(loop, h, sample.points)
     trial = _Trial.drawn(loop, sample, steep, rng)
     begin = limit.seconds
-    first = float(trial.seconds(make(None), None, limit, FEW).sum()) * MANY / FEW
-    if first < min(EASY, budget.left):
+    if float(trial.boxes(make(None), None, limit, FEW)[0].sum()) * MANY / FEW < EASY:
         return None
     candidates: list[Oblique | None] = [None, *_candidates(loop, sample, steep)]
     each = (limit.seconds - begin) / FEW * len(candidates)
@@ -74,7 +77,8 @@ def choose(
     costs = []
     for k, axes in enumerate(candidates):
         share = Budget(max(limit.left, 0.0) / (len(candidates) - k))
-        costs.append(np.sqrt(trial.seconds(make(axes), axes, share, count)))  # so that a few points do not decide
+        boxes, seconds = trial.boxes(make(axes), axes, share, count)
+        costs.append(np.sqrt(boxes * seconds))  # the root, so that a few points do not decide
     common = np.isfinite(costs).all(0)
     if common.sum() < FEW // 2:
         return None
@@ -106,8 +110,11 @@ class _Trial:
         factors = sample.weights[chosen] / chance[chosen] / MANY * float(np.prod(wide))
         return _Trial(sample, np.concatenate([sample.points[chosen], w], 1), factors)
 
-    def seconds(self, condition: Condition, axes: Oblique | None, budget: Budget, first: int = MANY) -> np.ndarray:
-        """Per point its share of the time that the whole condition is estimated to take; infinite where its path did not end."""
+    def boxes(
+        self, condition: Condition, axes: Oblique | None, budget: Budget, first: int = MANY
+    ) -> tuple[np.ndarray, float]:
+        """Per point its share of the boxes that the whole condition is estimated to take, infinite where its path did not end; and
+        the seconds for each of them."""
         n = self.sample.points.shape[1]
         Y = np.eye(n) if axes is None else _plain(axes)
         points = np.concatenate([self.points[:first, :n] @ Y.T, self.points[:first, n:]], 1)
@@ -115,7 +122,7 @@ class _Trial:
         boxes = found.boxes * abs(float(np.linalg.det(Y)))
         if self.sample.surface:  # a box meets about vol^(1 - 1 / n) of a surface
             boxes = (boxes * abs(float(np.linalg.det(self.sample.turn)))) ** (1 - 1 / n)
-        return self.factors[:first] * boxes * found.seconds
+        return self.factors[:first] * boxes, found.seconds
 
 
 def _plain(axes: Oblique) -> np.ndarray:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import flint
+import numpy as np
 
 from holdfast.errors import InputError
 from holdfast.spec.region import Box
@@ -40,6 +41,15 @@ class Oblique:
         back = tuple(tuple(Fraction(int(inverse[i, j].p), int(inverse[i, j].q)) for j in range(n)) for i in range(n))
         skew = tuple(i for i in range(n) if any(Y[i][j] != (i == j) for j in range(n)))
         return Oblique(tuple(map(tuple, Y)), back, skew)
+
+    @property
+    def text(self) -> list[list[str]]:
+        """Y, as certificates write it."""
+        return [[str(v) for v in line] for line in self.Y]
+
+    def states(self, y: np.ndarray) -> np.ndarray:
+        """Points (K, n), in plain arithmetic."""
+        return np.asarray(y @ np.array([[float(v) for v in line] for line in self.inverse]).T)
 
     def hull(self, box: Box) -> Box:
         """The smallest box that contains all Y x, x in ``box``; exact."""

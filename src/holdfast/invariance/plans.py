@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
 from holdfast.errors import UnsupportedError
 from holdfast.invariance.attract import Plan, start_of, to_equilibrium, to_set
+from holdfast.invariance.axes import for_band
 from holdfast.invariance.barrier import barrier_conditions
 from holdfast.invariance.level_set import boundary, image
+from holdfast.invariance.oblique import Oblique
 from holdfast.invariance.polytope import as_polytope, face_conditions, image_condition
 from holdfast.invariance.reach_avoid import reach_avoid_conditions
 from holdfast.invariance.regular import require_regular
@@ -64,7 +68,7 @@ def plan_of(
         assert prop.states is not None
         states = inequalities(prop.states, loop, where)
         require_regular(loop, [states.functions], states, states.hull, where, holds)
-        return _invariant(loop, prop, states, where)
+        return _invariant(loop, prop, states, where, budget)
     if prop.kind == "attracts":
         top, states = start_of(prop, loop, f"{where} from")
         require_regular(loop, [top.h], states, top.domain, where, holds)
@@ -93,7 +97,7 @@ def plan_of(
     return Plan(tuple(reach_avoid_conditions(loop, prop, instance.initial, where)), {"method": "reach-avoid"})
 
 
-def _invariant(loop: ClosedLoop, prop: TemporalProperty, states: Inequalities, where: str) -> Plan:
+def _invariant(loop: ClosedLoop, prop: TemporalProperty, states: Inequalities, where: str, budget: Budget) -> Plan:
     if isinstance(prop.states, BoxSet | Polytope):
         polytope = as_polytope(prop.states, loop, where)
         if loop.kind == "ode":
@@ -101,9 +105,16 @@ def _invariant(loop: ClosedLoop, prop: TemporalProperty, states: Inequalities, w
             return Plan(tuple(conditions), {"method": "faces", "bases": bases})
         condition, basis = image_condition(loop, polytope, where)
         return Plan((condition,), {"method": "image", "basis": basis})
-    if loop.kind == "ode":
-        return Plan(tuple(boundary(loop, states, where)), {"method": "boundary"})
-    return Plan((image(loop, states, where),), {"method": "image"})
+
+    def make(axes: Oblique | None) -> list[Condition]:
+        return boundary(loop, states, where, axes) if loop.kind == "ode" else [image(loop, states, where, axes)]
+
+    axes = None
+    if len(states.sides) == 1 and states.sides[0].terms == ((0, Fraction(1)),):
+        end = -float(states.sides[0].constant)
+        axes = for_band(loop, lambda tried: make(tried)[0], states.functions, states.hull, None, end, budget)
+    proof: dict[str, Any] = {"method": "boundary" if loop.kind == "ode" else "image"}
+    return Plan(tuple(make(axes)), proof if axes is None else proof | {"coordinates": axes.text})
 
 
 def _held(data: LoopData, states: Inequalities, where: str) -> Plan:
