@@ -86,12 +86,15 @@ class Segment:
 
 
 class System:
-    """A loop, prepared: graphs of plant and controller, and which initial values and parameters are variables."""
+    """A loop, prepared: graphs of plant and controller, and which initial values and parameters are variables.
 
-    def __init__(self, data: LoopData, initial: Box, degree: int | None = None):
+    ``resolution``: share of the size of the states below which an error of a step counts as small, however narrow the set.
+    """
+
+    def __init__(self, data: LoopData, initial: Box, degree: int | None = None, resolution: float = 1e-9):
         plant = data.plant
         signals = plant.signals
-        self.data, self.kind = data, plant.kind
+        self.data, self.kind, self.resolution = data, plant.kind, resolution
         varying = np.concatenate([initial.lower < initial.upper, plant.parameters.lower < plant.parameters.upper])
         number = iter(range(int(varying.sum())))
         self.variables = tuple(next(number) if v else None for v in varying)
@@ -243,7 +246,7 @@ class System:
         order = ORDER
         while True:
             found = step(self.dynamics, front.states, rest, length, order, self.disturbance)
-            fine = found.sound & (found.lost(order) <= TOLERANCE * _width(front.states)).all(1)
+            fine = found.sound & (found.lost(order) <= TOLERANCE * _width(front.states, self.resolution)).all(1)
             if fine.all() or length / 2 < limit:
                 break
             if not found.sound.all() and order > 2 and not self._smooth(found):
@@ -260,7 +263,7 @@ class System:
         segment = Segment(front.time, front.time + length, front.origin, front.states, rest, found)
         grown = (
             length * 2
-            if order == ORDER and (found.lost(order) * 2**ORDER <= TOLERANCE * _width(after)).all()
+            if order == ORDER and (found.lost(order) * 2**ORDER <= TOLERANCE * _width(after, self.resolution)).all()
             else length
         )
         after_step = replace(front, time=front.time + length, states=after, length=grown)
@@ -277,10 +280,10 @@ class System:
         return any(getattr(OPERATORS.get(node.op), "piecewise_linear", False) for node in self.dynamics.graph.nodes)
 
 
-def _width(states: TaylorModel) -> Array:
+def _width(states: TaylorModel, resolution: float) -> Array:
     """What errors are measured by: the width of the set, of points a share of their size."""
     spread = states.spread()
-    return np.maximum(spread, 1e-3 * spread.max(1, keepdims=True)) + 1e-9 * (1 + abs(states.terms[0]))
+    return np.maximum(spread, 1e-3 * spread.max(1, keepdims=True)) + resolution * (1 + abs(states.terms[0]))
 
 
 def _stack(boxes: Sequence[Box], end: str) -> Array:
