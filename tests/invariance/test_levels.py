@@ -38,7 +38,7 @@ def example(tmp_path: Path) -> tuple[ClosedLoop, Sublevel]:
 def test_band_grows_to_the_violation(example: tuple[ClosedLoop, Sublevel]) -> None:
     loop, states = example
     bottom = (Fraction(1, 100), Fraction(1, 100))
-    found = furthest(lambda t: decrease(loop, replace(states, top=t), bottom), 8.0, Budget(10))
+    found = furthest(lambda t, _: decrease(loop, replace(states, top=t), bottom), 8.0, Budget(10))
     assert found.level is not None and 1.99 < found.level < 2
     assert all(level < 2 for _, level in found.history)
 
@@ -47,13 +47,13 @@ def test_band_grows_to_the_violation(example: tuple[ClosedLoop, Sublevel]) -> No
 def test_any_time_is_sound(example: tuple[ClosedLoop, Sublevel], seconds: float) -> None:
     loop, states = example
     bottom = (Fraction(1, 100), Fraction(1, 100))
-    found = furthest(lambda t: decrease(loop, replace(states, top=t), bottom), 8.0, Budget(seconds))
+    found = furthest(lambda t, _: decrease(loop, replace(states, top=t), bottom), 8.0, Budget(seconds))
     assert found.level is None or found.level < 2
 
 
 def test_faces(example: tuple[ClosedLoop, Sublevel]) -> None:
     """At x = 3 the flow points out where y^2 > 1, V > 10."""
     loop, states = example
-    found = furthest(lambda t: stay(loop, replace(states, top=t)), 20.0, Budget(10))
+    found = furthest(lambda t, _: stay(loop, replace(states, top=t)), 20.0, Budget(10))
     assert found.level is not None and 9.99 < found.level <= 10
     assert np.isfinite(found.level)

@@ -1,13 +1,14 @@
 """The largest level up to which a condition on {h <= level} is proved, whenever the time is over.
 
 Cells with the least values of h come first, so that what is proved grows outward from the bottom; points that violate the condition lower
-the top at once, and cells proved before stay proved, as the set only shrinks. See docs/certificates/loops.md, section 3, decrease and stay.
+the top at once, or raise the bottom of a band where they are near to it; cells proved before stay proved, as the set only shrinks. See
+docs/certificates/loops.md, section 3, decrease and stay.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
@@ -26,14 +27,17 @@ from holdfast.spec.condition import Condition
 from holdfast.transforms import evaluate
 
 WIDE = 1 << 30  # cells kept in order of h
+CLEAR = 1e-3  # of a band: by how much its bottom is raised beyond a point that violates the condition
 SLACK = 1e-9  # as where a certificate is written
 
 
 @dataclass(frozen=True)
 class Reach:
-    """The condition holds with this ``level`` as its top (None: with no level tried); ``cells`` were looked at, ``open`` were left."""
+    """The condition holds with this ``level`` as its top (None: with no level tried), and with this ``bottom``, if it has one; ``cells``
+    were looked at, ``open`` were left."""
 
     level: float | None
+    bottom: float | None
     cells: int
     open: int
     history: tuple[tuple[float, float], ...]  # seconds, level proved until then
@@ -51,14 +55,15 @@ class _Outward(InputSplit):
 
 
 def furthest(
-    make: Callable[[Enclosed], Condition], top: float, budget: Budget, workers: int = 1,
-    tell: Callable[[float, float, int], None] = lambda seconds, level, cells: None,
+    make: Callable[[Enclosed, Enclosed | None], Condition], top: float, budget: Budget, workers: int = 1,
+    tell: Callable[[float, float, int], None] = lambda seconds, level, cells: None, bottom: float | None = None,
 ) -> Reach:  # fmt: skip
-    """The largest level, at most ``top``, with which the condition ``make(level)`` is proved within the time.
+    """The largest level, at most ``top``, with which the condition ``make(level, bottom)`` is proved within the time.
 
-    The condition's first row must be h - level <= 0, for every case of it. ``tell``: seconds, level proved so far, cells.
+    The condition's first row must be h - level <= 0, for every case of it. ``bottom``: of a band {bottom <= h <= level}, raised where points
+    of its lower half violate the condition; the set is not to grow with it. ``tell``: seconds, level proved so far, cells.
     """
-    search = _search(make, top, budget)
+    search = _search(make, top, bottom, budget)
     frontier = Frontier(search.roots(), WIDE)
     team, done, lost = None, 0, np.inf
     history: list[tuple[float, float]] = []
@@ -80,26 +85,43 @@ def furthest(
                     frontier.push(step.children)
                     lost = min(lost, float(step.stuck.bound.min(initial=np.inf)))
                 level = _below(top, min(frontier.bound, lost, 0.0))
-                if level is not None and (not history or level > history[-1][1]):
+                news = not history or (level is not None and level > history[-1][1])
+                if level is not None and news and (bottom is None or level > bottom):
                     history.append((budget.seconds, level))
                     tell(budget.seconds, level, done)
                 points = [x for step in steps for _, x in step.candidates]
-                lower = min([top, *(top + _first_row(search, x) for x in points)])
+                lower, raised = _changed([top + _first_row(search, x) for x in points], top, bottom)
                 if lower < top:  # bounds of what is open are of h - top
                     by = math.nextafter(top - lower, -math.inf)
-                    frontier, lost, top = _moved(frontier, by), math.nextafter(lost + by, -math.inf), lower
-                    search = _search(make, top, budget)
+                    frontier, lost = _moved(frontier, by), math.nextafter(lost + by, -math.inf)
+                if (lower, raised) != (top, bottom):
+                    top, bottom = lower, raised
+                    if bottom is not None and bottom >= top:
+                        return Reach(None, None, done, len(frontier), tuple(history))
+                    search = _search(make, top, bottom, budget)
                     if team is not None:
                         team.close()
                         team = None
     finally:
         if team is not None:
             team.close()
-    return Reach(_below(top, min(frontier.bound, lost, 0.0)), done, len(frontier), tuple(history))
+    return Reach(_below(top, min(frontier.bound, lost, 0.0)), bottom, done, len(frontier), tuple(history))
 
 
-def _search(make: Callable[[Enclosed], Condition], top: float, budget: Budget) -> _Outward:
-    query = make((Fraction(top), Fraction(top))).query()
+def _changed(levels: Sequence[float], top: float, bottom: float | None) -> tuple[float, float | None]:
+    """The band without these levels."""
+    low = [] if bottom is None else [v for v in levels if v - bottom < top - v]
+    high = [v for v in levels if v not in low]
+    if low and bottom is not None:
+        bottom = max(bottom, *low) + CLEAR * (top - bottom)
+    return min([top, *high]), bottom
+
+
+def _search(
+    make: Callable[[Enclosed, Enclosed | None], Condition], top: float, bottom: float | None, budget: Budget
+) -> _Outward:
+    low = None if bottom is None else (Fraction(bottom), Fraction(bottom))
+    query = make((Fraction(top), Fraction(top)), low).query()
     problem = Problem.make(query.graph, query.parameters, query.radii, FLOAT64)
     return _Outward(query, replace(problem, expired=budget.expired), SLACK, True)
 
