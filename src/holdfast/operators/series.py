@@ -150,7 +150,7 @@ def _atan(node: Node, low: Array, high: Array, order: int) -> list[Interval]:
 def _inverse_power(x: Interval, n: int) -> Interval:
     """x^-n where x keeps its sign; infinite elsewhere."""
     down, up = _power(x, n)
-    away = (x[0] > 0) | (x[1] < 0)
+    away = ((x[0] > 0) & (down > 0)) | ((x[1] < 0) & ((down > 0) | (up < 0)))  # not so where the power underflows
     low, high = widen(np, 1.0 / up, 1.0 / down, 4.0, FLOAT64)
     return np.where(away, low, -np.inf), np.where(away, high, np.inf)
 
@@ -162,13 +162,13 @@ def _reciprocal(node: Node, low: Array, high: Array, order: int) -> list[Interva
 
 def _log(node: Node, low: Array, high: Array, order: int) -> list[Interval]:
     x = (np.where(low > 0, low, np.nan), high)
-    found = [_value("log", node, np.maximum(low, 1e-300), np.maximum(high, 1e-300))]
+    found = [_value("log", node, *x)]
     return found + [_times(_inverse_power(x, k), (-1.0) ** (k + 1) / k) for k in range(1, order + 1)]
 
 
 def _sqrt(node: Node, low: Array, high: Array, order: int) -> list[Interval]:
     x = (np.where(low > 0, low, np.nan), high)
-    root = _value("sqrt", node, np.maximum(low, 0.0), np.maximum(high, 0.0))
+    root = _value("sqrt", node, np.where(low >= 0, low, np.nan), high)
     found, factor = [root], 1.0
     for k in range(1, order + 1):
         factor *= (1.5 - k) / k

@@ -68,7 +68,7 @@ class TaylorModel:
             used[basis.squares] = True
             size = abs(a)
             with np.errstate(divide="ignore", invalid="ignore"):
-                vertex = np.where(size < 2 * abs(b), -(a * a) / (4 * b), np.nan)
+                vertex = np.where(size < 2 * abs(b), -(0.25 * a) * (a / b), np.nan)  # a * a might underflow
             ends = np.stack([b + size, b - size])
             below = np.where(np.isnan(vertex) | (b < 0), ends.min(0), vertex)
             above = np.where(np.isnan(vertex) | (b > 0), ends.max(0), vertex)
@@ -93,7 +93,7 @@ class TaylorModel:
 def constant(basis: Monomials, low: Array, high: Array) -> TaylorModel:
     """Intervals [low, high] (B, *shape), of which nothing more is known."""
     low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
-    middle = 0.5 * low + 0.5 * high
+    middle = np.where(low == high, low, 0.5 * low + 0.5 * high)  # halves of denormal numbers are rounded
     terms = np.zeros((len(basis), *middle.shape))
     terms[0] = middle
     return TaylorModel(basis, terms, np.where(low == high, 0.0, _radius(low, high, middle)))
@@ -140,9 +140,9 @@ def shifted(model: TaylorModel, by: Array | float) -> TaylorModel:
 
 
 def scaled(model: TaylorModel, factor: Array | float) -> TaylorModel:
-    """factor * model, for float64 numbers (broadcastable to (B, *shape))."""
+    """factor * model, for numbers (broadcastable to (B, *shape)) that may be off by one rounding, as 1 / 3 is."""
     terms = model.terms * factor
-    lost = 2 * _U * abs(terms).sum(0) + len(terms) * _TINY
+    lost = 4 * _U * abs(terms).sum(0) + len(terms) * _TINY
     return TaylorModel(model.basis, terms, (model.error * abs(factor) + lost) * _UP + _TINY)
 
 
