@@ -231,7 +231,7 @@ class System:
         after = propagate_models(self.dynamics, self._signals(front, inputs, schedule), symbolic=True)
         states = reduced(after, self.symbols)
         front = replace(front, time=front.time + 1, states=states)
-        return front[np.isfinite(states.size).all(1)], [segment]
+        return front[_whole(front.origin, np.isfinite(states.size).all(1))], [segment]
 
     def _flow(
         self, front: Front, inputs: TaylorModel | None, end: Fraction
@@ -253,7 +253,7 @@ class System:
                 order = 2  # a kink is crossed: derivatives in time of higher order say nothing
                 continue
             length /= 2
-        alive = found.sound
+        alive = _whole(front.origin, found.sound)
         if not alive.any():
             return front[alive], None, None
         if not alive.all():
@@ -284,6 +284,11 @@ def _width(states: TaylorModel, resolution: float) -> Array:
     """What errors are measured by: the width of the set, of points a share of their size."""
     spread = states.spread()
     return np.maximum(spread, 1e-3 * spread.max(1, keepdims=True)) + resolution * (1 + abs(states.terms[0]))
+
+
+def _whole(origin: Array, known: Array) -> Array:
+    """Which members stay: where nothing is known of one, nothing is known of the initial box that it came from."""
+    return ~np.isin(origin, origin[~known])
 
 
 def _stack(boxes: Sequence[Box], end: str) -> Array:
