@@ -17,7 +17,7 @@ from holdfast.loop.tube import Front, Segment
 from holdfast.sets.taylor_model import TaylorModel
 
 Array = np.ndarray
-LARGE = 100.0  # errors in units of what the tube has gone through: too wide to go on
+LARGE = 5.0  # errors in units of what the tube has gone through: too wide to go on
 
 SOURCES = {
     "polynomial": "the initial set itself, which spreads",
@@ -62,7 +62,8 @@ def scale(extent: Array) -> Array:
 def blown(front: Front, extent: Array) -> Array:
     """Whether (B,) errors are so large that going on makes no sense; ``extent`` (B, n): what the tube has gone through."""
     with np.errstate(invalid="ignore"):
-        return ~(errors(front.states) <= LARGE * scale(extent)).all(1)  # NaN is blown up too
+        small: Array = (errors(front.states) <= LARGE * scale(extent)).all(1)
+        return ~small  # NaN is blown up too
 
 
 def widest(front: Front, extent: Array, b: int) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
+from itertools import pairwise
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,8 @@ class Tube:
         a, b = self._time(first), self._time(last)
         if a > b:
             raise InputError(f"tube: found the times {first} to {last}; accepted is the earlier one first")
+        if b == 0:
+            return Boxes(np.stack([box.lower for box in self.initial]), np.stack([box.upper for box in self.initial]))
         low = np.full((len(self.initial), len(self.states)), np.inf)
         high = -low
         for piece in self._within(a, b):
@@ -123,7 +126,7 @@ class Tube:
             last = min(segment.end, end)
             parts = max(1, math.ceil((last - segment.start) / longest)) if segment.step is not None else 1
             ends = [segment.start + (last - segment.start) * Fraction(k, parts) for k in range(parts + 1)]
-            for a, b in zip(ends, ends[1:], strict=False):
+            for a, b in pairwise(ends):
                 yield Piece(a, b, segment.origin, segment.between(a, b))
 
     def polygons(self, x: str, y: str, count: int = PIECES) -> list[Array]:
@@ -176,7 +179,9 @@ class Tube:
             raise InputError(f"tube: found the time {time!r}; accepted are numbers") from None
         if not 0 <= exact <= self.end:
             unit = "steps" if self.kind == "map" else "s"
-            raise InputError(f"tube: nothing is known at {time}; accepted are times from 0 to {float(self.end):g} {unit}")
+            raise InputError(
+                f"tube: nothing is known at {time}; accepted are times from 0 to {float(self.end):g} {unit}"
+            )
         return exact
 
     def _within(self, first: Fraction, last: Fraction) -> Iterator[Piece]:
