@@ -24,6 +24,8 @@ _U, _TINY = FLOAT64.unit, FLOAT64.tiny
 CELLS = 16  # of a range on which the fitted polynomial is compared with the function
 LOOSE = 1e-3  # of the size of the linear term: a remainder of Taylor's formula above this is worth a fit
 FITTED = 6  # highest degree of a fit
+WORSE = 0.05  # of the range: a loss above this may be smaller with a lower degree
+EXCESS = 0.5  # weight of a range that is too large, against an error
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,9 +74,7 @@ def _shaped(model: TaylorModel, shape: tuple[int, ...]) -> TaylorModel:
     return TaylorModel(model.basis, model.terms.reshape(-1, batch, *shape), model.error.reshape(batch, *shape))
 
 
-def _symbolic(
-    inputs: list[TaylorModel], symbols: int, shares: list[Array] | None
-) -> tuple[list[TaylorModel], int]:
+def _symbolic(inputs: list[TaylorModel], symbols: int, shares: list[Array] | None) -> tuple[list[TaylorModel], int]:
     """Errors that matter become symbols."""
     found = []
     for model in inputs:
@@ -136,9 +136,44 @@ def linear(
 
 
 def function(node: Node, z: TaylorModel) -> TaylorModel:
-    """A function of one variable, element by element."""
+    """A function of one variable, element by element: by the polynomial of a degree that leaves the smaller error."""
     low, high = z.range()
-    best = fit(node, low, high, max(z.basis.degree, 1))
+    degree = max(z.basis.degree, 1)
+    result = _composed(fit(node, low, high, degree), z)
+    card = OPERATORS[node.op]
+    assert isinstance(card, UnaryOperator)
+    least, most = card.interval(np, node, low, high, FLOAT64)
+    loss = _loss(result, least, most)
+    for lower in (3, 2, 1):
+        if lower >= degree:
+            continue
+        loose = ~(loss <= WORSE * (most - least))
+        if not loose.any():
+            break
+        other = _composed(fit(node, low[loose], high[loose], lower), _elements(z, loose))
+        its = _loss(other, least[loose], most[loose])
+        chosen = ~(loss[loose] <= its)
+        better = loose.copy()
+        better[loose] = chosen
+        terms, error = result.terms.copy(), result.error.copy()
+        terms[:, better], error[better], loss[better] = other.terms[:, chosen], other.error[chosen], its[chosen]
+        result = TaylorModel(z.basis, terms, error)
+    return result
+
+
+def _loss(result: TaylorModel, least: Array, most: Array) -> Array:
+    """How much worse a model is than the function itself: its error, and by what it exceeds the range."""
+    low, high = result.range()
+    return result.error + EXCESS * np.maximum((high - low) - (most - least), 0.0)
+
+
+def _elements(z: TaylorModel, chosen: Array) -> TaylorModel:
+    """The chosen elements (a mask over (B, *shape)) as a batch of single numbers."""
+    return TaylorModel(z.basis, z.terms[:, chosen], z.error[chosen])
+
+
+def _composed(best: Fit, z: TaylorModel) -> TaylorModel:
+    """The polynomial at z, by Horner's rule, and its error."""
     y = shifted(z, -best.center)
     coefficients = best.coefficients
     total: TaylorModel | None = None
