@@ -14,12 +14,14 @@ import numpy as np
 
 from holdfast.bounds.bounder import bounds_of_rows, flat_problem
 from holdfast.bounds.enclosure import Problem
+from holdfast.errors import InputError
 from holdfast.graph import Model
 from holdfast.rigor import FLOAT64
 from holdfast.spec.plant import Plant
 from holdfast.transforms import derivative
 
 Array = np.ndarray
+_LEAST = 1e-290  # far more than what underflow can cost
 _UP = 1 + 1e-9  # far more than the rounding of the few hundred operations with numbers >= 0 here
 
 
@@ -54,7 +56,10 @@ class Disturbance:
         low[:, self.first : self.first + width] = self.lower
         high[:, self.first : self.first + width] = self.upper
         rows = np.eye(self.jacobian.graph[self.jacobian.graph.outputs[0]].shape[0])
-        below, above = bounds_of_rows(self.jacobian, low, high, rows, "backward")
+        try:
+            below, above = bounds_of_rows(self.jacobian, low, high, rows, "backward")
+        except InputError:  # the box leaves the domain of a logarithm or a root
+            return np.full((len(low), n), np.inf)
         J = np.maximum(abs(below), abs(above)).reshape(len(low), n, -1)
         M = J[:, :, :n].copy()
         diagonal = np.arange(n)
@@ -67,10 +72,10 @@ class Disturbance:
 def _driven(M: Array, c: Array, h: float) -> Array:
     """sum over k of h^(k+1) / (k+1)! M^k c, rounded up."""
     norm = M.sum(2).max(1)
-    term = c * h
+    term = c * h + _LEAST
     total = term
     for k in range(1, 60):
-        term = (M * term[:, None, :]).sum(2) * (h / (k + 1)) * _UP
+        term = (M * term[:, None, :]).sum(2) * (h / (k + 1)) * _UP + _LEAST
         total = (total + term) * _UP
         if (norm * h / (k + 2) <= 0.5).all() and (term.max(1) <= 1e-12 * total.max(1)).all():
             return total + 2 * term.max(1, keepdims=True)  # each further term is at most half of the one before

@@ -23,6 +23,7 @@ Array = np.ndarray
 _U, _TINY = FLOAT64.unit, FLOAT64.tiny
 ROUNDS = 6  # guesses of the box
 MARGIN = 0.02  # of the width, by which a guess exceeds what it has to hold
+LEAST = 1e-280  # smaller powers of times are read as an interval around zero
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,13 +66,13 @@ class Step:
         value = _moved(self.series, center, 0)
         total = value
         for k in range(1, q):
-            part = scaled(_moved(self.series, center, k), float(radius**k))
+            part = _times(_moved(self.series, center, k), radius**k)
             if k == 1:
                 total = _with_time(total, part)
             else:
                 total = TaylorModel(total.basis, total.terms, (total.error + part.size) * (1 + 8 * _U))
         low, high = self.remainder
-        weight = float(last**q) * (1 + 4 * _U)
+        weight = _upper(last**q)
         low, high = np.minimum(low, 0.0) * weight, np.maximum(high, 0.0) * weight
         if self.deviation is not None:
             low, high = low - self.deviation, high + self.deviation
@@ -84,10 +85,22 @@ def _moved(series: Series, s: Fraction, k: int) -> TaylorModel:
     for j in range(len(series) - 1, k - 1, -1):
         factor = math.comb(j, k) * s ** (j - k)
         if factor:
-            part = scaled(series[j], float(factor))
+            part = _times(series[j], factor)
             total = part if total is None else add(total, part)
     assert total is not None
     return total
+
+
+def _times(model: TaylorModel, factor: Fraction) -> TaylorModel:
+    """factor * model, ``factor`` >= 0."""
+    if factor >= LEAST:
+        return scaled(model, float(factor))
+    return TaylorModel(model.basis, 0.0 * model.terms, model.size * (2 * LEAST) + _TINY)
+
+
+def _upper(factor: Fraction) -> float:
+    """The number, rounded up, with room for the rounding of a product with it."""
+    return max(float(factor), LEAST) * (1 + 8 * _U)
 
 
 def _with_time(value: TaylorModel, speed: TaylorModel) -> TaylorModel:
@@ -109,8 +122,9 @@ def _with_interval(value: TaylorModel, low: Array, high: Array) -> TaylorModel:
 def _with_remainder(
     value: TaylorModel, remainder: tuple[Array, Array], weight: Fraction, deviation: Array | None
 ) -> TaylorModel:
-    factor = float(weight)
-    low, high = remainder
+    factor, low, high = float(weight), *remainder
+    if weight < LEAST:
+        factor, low, high = LEAST, np.minimum(low, 0.0), np.maximum(high, 0.0)
     low, high = low * factor, high * factor
     low, high = low - 4 * _U * abs(low) - _TINY, high + 4 * _U * abs(high) + _TINY
     if deviation is not None:
@@ -130,27 +144,28 @@ def step(
 
     ``order`` q >= 1: of the remainder. Where no box is verified the member of the batch is not ``sound``.
     """
-    series = Jets(problem, states, rest).to(order - 1)
+    # all have the symbols of all: those that are added later (times) get numbers of their own
+    series = aligned([*Jets(problem, states, rest).to(order - 1), *([] if rest is None else [rest])])[:order]
     low, high = _hull(series, length)
     rest_range = None if rest is None else rest.range()
     done = np.zeros(len(states.error), bool)
     best_states = np.full_like(low, np.nan), np.full_like(high, np.nan)
     best_rest = np.full_like(low, np.nan), np.full_like(high, np.nan)
     need = low, high
-    weight = float(length**order) * (1 + 4 * _U)
+    weight = _upper(length**order)
     best_deviation = None if disturbance is None else np.full_like(low, np.nan)
     for round_ in range(ROUNDS):
         width = need[1] - need[0]
         slack = (MARGIN if round_ == 0 else 0.1 * round_) * width + 1e-10 * (abs(need[0]) + abs(need[1])) + 1e-14
         guess = need[0] - slack, need[1] + slack
         remainder = _coefficient(problem, guess, rest_range, order)
-        below = low + np.minimum(remainder[0] * weight, 0.0) * (1 + 8 * _U) - _TINY
-        above = high + np.maximum(remainder[1] * weight, 0.0) * (1 + 8 * _U) + _TINY
+        down, up = np.minimum(remainder[0] * weight, 0.0), np.maximum(remainder[1] * weight, 0.0)
         if disturbance is not None:
             assert rest_range is not None and best_deviation is not None
             away = disturbance.bound(guess, rest_range, length)
-            below, above = below - away, above + away
-        below, above = below - 4 * _U * abs(below), above + 4 * _U * abs(above)
+            down, up = down - away, up + away
+        below = low + down - (8 * _U * (abs(low) + abs(down)) + _TINY)
+        above = high + up + (8 * _U * (abs(high) + abs(up)) + _TINY)
         fine = ((below > guess[0]) & (above < guess[1])).all(1) & ~done
         for best, found in ((best_states, guess), (best_rest, remainder)):
             best[0][fine], best[1][fine] = found[0][fine], found[1][fine]
@@ -171,7 +186,7 @@ def _hull(series: Series, length: Fraction) -> tuple[Array, Array]:
     low, high = _moved(series, half, 0).range()
     reach = np.zeros_like(low)
     for k in range(1, len(series)):
-        reach = reach + _moved(series, half, k).size * (float(half**k) * (1 + 4 * _U))
+        reach = reach + _moved(series, half, k).size * _upper(half**k)
     reach = reach * (1 + gamma(len(series) + 8, FLOAT64)) + _TINY
     return low - reach - 2 * _U * abs(low), high + reach + 2 * _U * abs(high)
 
