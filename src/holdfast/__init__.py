@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from holdfast.load.function import load_function
     from holdfast.load.python_loop import Loop
     from holdfast.spec.property import Property
-    from holdfast.verdict import CertificateStatus, Counterexample, Escape, Reason, Result, Verdict
+    from holdfast.verdict import CertificateStatus, Counterexample, Escape, Reason, Refutation, Result, Verdict
 
 __version__ = "0.1.0"
 
@@ -47,6 +47,7 @@ __all__ = [
     "Property",
     "PropertyError",
     "Reason",
+    "Refutation",
     "Result",
     "UnsupportedError",
     "UnsupportedOperatorError",
@@ -74,7 +75,8 @@ _HOME = {
         ("bound", "find_invariant", "load_problem", "load_property", "verify", "verify_problem"), "holdfast.api"
     ),
     **dict.fromkeys(
-        ("CertificateStatus", "Counterexample", "Escape", "Reason", "Result", "Verdict"), "holdfast.verdict"
+        ("CertificateStatus", "Counterexample", "Escape", "Reason", "Refutation", "Result", "Verdict"),
+        "holdfast.verdict",
     ),
     **dict.fromkeys((name for name in __all__ if name.endswith("Error")), "holdfast.errors"),
 }

@@ -87,6 +87,21 @@ class Escape:
 
 
 @dataclass(frozen=True)
+class Refutation:
+    """A state that contradicts a claim about a closed loop, other than by leaving a set: it is proved to lie in [``low``, ``high``].
+
+    ``text`` says what is the case there, with constant ``disturbances`` and ``parameters``. Where low = high it is that state.
+    """
+
+    property: int
+    text: str
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    disturbances: tuple[float, ...]
+    parameters: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class CertificateStatus:
     """What became of the certificate that was asked for: its file, or the reason why there is none.
 
@@ -107,7 +122,7 @@ class Result:
     verdict: Verdict
     reason: Reason
     detail: str = ""
-    counterexample: Counterexample | Escape | None = None
+    counterexample: Counterexample | Escape | Refutation | None = None
     bound: float | None = None  # best proved lower bound of the worst margin; > 0 means proved
     seconds: float = 0.0
     statistics: Mapping[str, Any] = field(default_factory=dict)  # sub-problems, splits, phases and their seconds

@@ -18,6 +18,7 @@ from holdfast.bounds.bounder import bounds_of_rows, flat_problem
 from holdfast.invariance.sets import ellipsoid_hull, root_above
 from holdfast.loop import ClosedLoop
 from holdfast.rigor import FLOAT64, gamma
+from holdfast.spec.region import Box
 from holdfast.spec.temporal import Ellipsoid
 from holdfast.transforms import derivative
 
@@ -40,15 +41,16 @@ class Contraction:
 
 
 class Jacobians:
-    """Interval matrices (K, n, n) that contain the Jacobian by the states on boxes (K, n), all disturbances and parameters included."""
+    """Interval matrices (K, n, n) that contain the Jacobian by the states on boxes (K, n), all disturbances and parameters included
+    (or those of the box ``others``)."""
 
-    def __init__(self, loop: ClosedLoop):
-        self._loop = loop
+    def __init__(self, loop: ClosedLoop, others: Box | None = None):
+        self._loop, self._others = loop, others or loop.others
         self._problem = flat_problem(derivative(loop.dynamics), FLOAT64)
 
     def on(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper ends."""
-        n, others = len(self._loop.states), self._loop.others
+        n, others = len(self._loop.states), self._others
         below, above = (
             np.concatenate([ends, np.broadcast_to(more, (len(ends), len(more)))], axis=1)
             for ends, more in ((low, others.lower), (high, others.upper))

@@ -18,15 +18,17 @@ from holdfast.errors import InputError, UnsupportedError
 from holdfast.invariance.falsify import search as falsify
 from holdfast.invariance.plans import DECIDED, Plan, continuous, is_sampled, plan_of
 from holdfast.invariance.prove import Proved, prove, quiet
+from holdfast.invariance.refute import refute
 from holdfast.invariance.sets import inequalities
 from holdfast.invariance.vacuous import is_empty
 from holdfast.loop import ClosedLoop
 from holdfast.search.budget import Budget, Progress
 from holdfast.spec.condition import Condition
 from holdfast.spec.temporal import BoxSet, Ellipsoid, Instance, Problem, TemporalProperty
-from holdfast.verdict import CertificateStatus, Escape, Reason, Result, Verdict
+from holdfast.verdict import CertificateStatus, Escape, Reason, Refutation, Result, Verdict
 
-QUICK = 1.0  # seconds of falsification before anything is proved
+QUICK = 1.0  # seconds of falsification before anything is proved ...
+SHORT = 0.3  # ... of other claims than invariance: most of them are true
 LONGER = 10.0  # and after a proof has failed
 EMPTY = 2.0  # to find out whether a set without a sampled point has none
 __all__ = ["decide"]
@@ -103,7 +105,7 @@ def decide(
 class _Answer:
     reason: Reason
     detail: str = ""
-    escape: Escape | None = None
+    found: Escape | Refutation | None = None
     bound: float | None = None
 
 
@@ -116,8 +118,9 @@ def _plans(run: _Run) -> tuple[list[Plan], _Answer | None]:
             run.empty.append(f"{where}: the set it speaks of is empty")
             if len(run.empty) == len(run.instance.properties):
                 return plans, _Answer(Reason.VACUOUS_REGION, ". ".join(run.empty))
-        if prop.kind == "invariant" and run.falsifiable:
-            found = _falsified(run, k, prop, where, seconds=min(QUICK, 0.2 * run.budget.left), rounds=1)
+        if run.falsifiable:
+            seconds = min(QUICK if prop.kind == "invariant" else SHORT, 0.2 * run.budget.left)
+            found = _falsified(run, k, prop, where, seconds, rounds=1)
             if found is not None:
                 return plans, found
         begin = run.budget.seconds
@@ -131,6 +134,9 @@ def _plans(run: _Run) -> tuple[list[Plan], _Answer | None]:
             raise
         run.phases["plan"] = run.phases.get("plan", 0.0) + run.budget.seconds - begin
         if isinstance(plan, str):
+            found = _falsified(run, k, prop, where, min(LONGER, max(run.budget.left, 0.0))) if run.falsifiable else None
+            if found is not None:
+                return plans, found
             return plans, _Answer(Reason.TIME if run.budget.expired() else Reason.INCOMPLETE, f"{where}: {plan}")
         run.notes.update(plan.notes)
         plans.append(plan)
@@ -154,13 +160,22 @@ def _vacuous(run: _Run, prop: TemporalProperty, where: str) -> bool:
     return is_empty(run.loop, states, holds)
 
 
-def _falsified(run: _Run, k: int, prop: TemporalProperty, where: str, **options: Any) -> _Answer | None:
-    """The answer, if an escape is found."""
+def _falsified(
+    run: _Run, k: int, prop: TemporalProperty, where: str, seconds: float, starts: Sequence[np.ndarray] = (), rounds: int | None = None
+) -> _Answer | None:  # fmt: skip
+    """The answer, if an escape, or another refutation, is found."""
     assert prop.states is not None
     begin = run.budget.seconds
-    found = falsify(run.loop, inequalities(prop.states, run.loop, where), k, seed=run.seed, **options)
+    found: Escape | Refutation | None
+    if prop.kind == "invariant":
+        states = inequalities(prop.states, run.loop, where)
+        found = falsify(run.loop, states, k, seed=run.seed, seconds=seconds, starts=starts, rounds=rounds)
+    else:
+        found = refute(run.loop, run.instance, prop, k, where, seed=run.seed, seconds=seconds, starts=starts)
     run.phases["falsify"] = run.phases.get("falsify", 0.0) + run.budget.seconds - begin
-    return None if found is None else _Answer(Reason.WITNESS, f"{where}: {found.text} is violated", found)
+    if found is None:
+        return None
+    return _Answer(Reason.WITNESS, f"{where}: {found.text}{' is violated' if prop.kind == 'invariant' else ''}", found)
 
 
 def _prove(run: _Run, plans: Sequence[Plan], writer: CertificateWriter | None) -> _Answer:
@@ -181,10 +196,10 @@ def _prove(run: _Run, plans: Sequence[Plan], writer: CertificateWriter | None) -
 def _open(run: _Run, k: int, prop: TemporalProperty, done: Proved) -> _Answer:
     """A condition was not proved: perhaps the claim is false."""
     where = _place(run.problem, run.instance, k, prop)
-    if prop.kind == "invariant" and run.falsifiable:
+    if run.falsifiable:
         own = done.condition.variables[: len(run.loop.states)] == run.loop.states  # faces have coordinates of their own
         starts = [point for _, point in done.points] if own else []
-        found = _falsified(run, k, prop, where, seconds=min(LONGER, max(run.budget.left, 0.0)), starts=starts)
+        found = _falsified(run, k, prop, where, min(LONGER, max(run.budget.left, 0.0)), starts)
         if found is not None:
             return found
     detail = f"{where}: not proved: {done.condition.purpose}. {done.outcome.detail}"
@@ -227,9 +242,13 @@ def _certificate(run: _Run, answer: _Answer, writer: CertificateWriter | None, p
         return CertificateStatus(str(path), writer.leaves, size)
     if writer is not None:
         writer.discard()
-    if answer.escape is None:
+    if isinstance(answer.found, Refutation):
+        return CertificateStatus(
+            missing="certificates of a refutation are of trajectories that leave a set; this is another one"
+        )
+    if answer.found is None:
         return CertificateStatus(missing="the answer is not a proof")
-    e = answer.escape
+    e = answer.found
     escape: dict[str, Any] = {
         "property": e.property, "side": e.side, "state": [v.hex() for v in e.state],
         "disturbances": [v.hex() for v in e.disturbances], "parameters": [v.hex() for v in e.parameters],
@@ -257,7 +276,7 @@ def _result(run: _Run, answer: _Answer, status: CertificateStatus | None) -> Res
         "arithmetic": "float64, outward rounded", "seed": run.seed, "workers": run.workers,
     }  # fmt: skip
     return Result(
-        verdict, answer.reason, answer.detail, answer.escape, answer.bound, run.budget.seconds, statistics, "real",
+        verdict, answer.reason, answer.detail, answer.found, answer.bound, run.budget.seconds, statistics, "real",
         provenance, status,
     )  # fmt: skip
 

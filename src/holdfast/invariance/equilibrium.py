@@ -16,6 +16,7 @@ from holdfast.bounds.bounder import bounds_of_rows, flat_problem
 from holdfast.invariance.contraction import Contraction, Jacobians, contraction
 from holdfast.loop import ClosedLoop
 from holdfast.rigor import FLOAT64
+from holdfast.spec.region import Box
 from holdfast.transforms import derivative, evaluate
 
 Shape = tuple[tuple[Fraction, ...], ...]
@@ -58,9 +59,11 @@ class Linearisation:
         return np.broadcast_to(out, (len(x), *shape))  # what is constant comes without the axis of points
 
 
-def newton(loop: ClosedLoop, start: np.ndarray, steps: int = 50) -> np.ndarray | None:
+def newton(
+    loop: ClosedLoop, start: np.ndarray, steps: int = 50, line: Linearisation | None = None
+) -> np.ndarray | None:
     """A point where f (maps: f - x) vanishes up to rounding, found from ``start`` by damped Newton steps; None: not found."""
-    line = Linearisation(loop)
+    line = line or Linearisation(loop)
     x = np.array(start, np.float64)
 
     def residual(point: np.ndarray) -> np.ndarray:
@@ -90,13 +93,14 @@ def newton(loop: ClosedLoop, start: np.ndarray, steps: int = 50) -> np.ndarray |
     return x if np.linalg.norm(r) < 1e-8 * (1 + np.linalg.norm(x)) else None
 
 
-def krawczyk(loop: ClosedLoop, center: np.ndarray, half: np.ndarray) -> np.ndarray | None:
-    """Half-widths of a box around ``center`` in which there is exactly one equilibrium (for every value of the parameters), or None.
+def krawczyk(loop: ClosedLoop, center: np.ndarray, half: np.ndarray, others: Box | None = None) -> np.ndarray | None:
+    """Half-widths of a box around ``center`` in which there is exactly one equilibrium (for every value of disturbances and parameters
+    in ``others``, by default all of them), or None.
 
     K = c - C g(c) + (I - C G)(X - c) in the interior of X, G a hull of the Jacobian of g (f, or f - x) on X.
     """
     n = len(center)
-    low, high = (ends[0] for ends in Jacobians(loop).on((center - half)[None], (center + half)[None]))
+    low, high = (ends[0] for ends in Jacobians(loop, others).on((center - half)[None], (center + half)[None]))
     shift = np.eye(n) if loop.kind == "map" else np.zeros((n, n))
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
         return None
@@ -104,7 +108,7 @@ def krawczyk(loop: ClosedLoop, center: np.ndarray, half: np.ndarray) -> np.ndarr
         C = np.linalg.inv(0.5 * (low + high) - shift)
     except np.linalg.LinAlgError:
         return None
-    others = loop.others
+    others = others or loop.others
     ends = np.concatenate([center, others.lower])[None], np.concatenate([center, others.upper])[None]
     below, above = bounds_of_rows(flat_problem(loop.dynamics, FLOAT64), *ends, np.eye(n), "backward")
     g = flint.arb_mat(n, 1, [flint.arb(a).union(flint.arb(b)) for a, b in zip(below[0], above[0], strict=True)])

@@ -12,7 +12,7 @@ from holdfast.report.decimals import round_down, round_up
 from holdfast.report.table import table
 from holdfast.report.text import certificate_line
 from holdfast.spec.temporal import Instance, Problem
-from holdfast.verdict import Escape, Reason, Result, Verdict
+from holdfast.verdict import Escape, Reason, Refutation, Result, Verdict
 
 WORDS = {  # what a reason means for a closed loop
     Reason.PROVED: "every condition of the proof holds, by outward-rounded bounds",
@@ -52,12 +52,14 @@ def loop_text(problem: Problem, results: Mapping[str, Result], *, quiet: bool = 
 
 def explanation(problem: Problem, instance: Instance, result: Result) -> list[str]:
     """Sentences for a person: why, what leaves the set, what was proved, where the time went."""
-    lines = [WORDS.get(result.reason, result.reason.value)]
+    lines = [words(result)]
     lines += [
         " ".join(line.split()) for line in without_place(result.detail, problem, instance).splitlines() if line.strip()
     ]
     if isinstance(result.counterexample, Escape):
         lines += escape_lines(result.counterexample, instance)
+    if isinstance(result.counterexample, Refutation):
+        lines += refutation_lines(result.counterexample, instance)
     if result.bound is not None:
         lines.append(f"lower bound of the worst margin: {round_down(result.bound)} (positive: proved)")
     lines += facts(instance, result)
@@ -70,10 +72,17 @@ def explanation(problem: Problem, instance: Instance, result: Result) -> list[st
     return lines
 
 
+def words(result: Result) -> str:
+    """What a reason means for a closed loop."""
+    if isinstance(result.counterexample, Refutation):
+        return "a state that contradicts the claim was found, and enclosed"
+    return WORDS.get(result.reason, result.reason.value)
+
+
 def reason_text(result: Result, problem: Problem, instance: str) -> str:
     """Why, in one line: reason and detail without the places that the reader knows."""
     one = next(i for i in problem.instances if i.id == instance)
-    parts = [WORDS.get(result.reason, result.reason.value), without_place(result.detail, problem, one)]
+    parts = [words(result), without_place(result.detail, problem, one)]
     return ". ".join(part for part in parts if part)
 
 
@@ -100,6 +109,21 @@ def escape_lines(escape: Escape, instance: Instance) -> list[str]:
     lines.append(f"the state {when} is proved to lie in {', '.join(ends)}")
     side = f"inequality {escape.side + 1}"
     lines.append(f"there {side} of the set, {escape.text}, is violated by at least {round_down(escape.margin)}")
+    return lines
+
+
+def refutation_lines(found: Refutation, instance: Instance) -> list[str]:
+    """The state, or the box in which it is proved to lie, and what is constant."""
+    signals = instance.loop.plant.signals
+    if found.low == found.high:
+        lines = [f"at {_point(signals.states, found.low)}"]
+    else:
+        ends = zip(signals.states, found.low, found.high, strict=True)
+        lines = [f"at a state in {', '.join(f'{n} in [{round_down(a, 9)}, {round_up(b, 9)}]' for n, a, b in ends)}"]
+    if signals.disturbances:
+        lines.append(f"under the constant disturbances {_point(signals.disturbances, found.disturbances)}")
+    if signals.parameters:
+        lines.append(f"with the parameters {_point(signals.parameters, found.parameters)}")
     return lines
 
 
