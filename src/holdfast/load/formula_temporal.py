@@ -1,4 +1,4 @@
-"""Formulas of signal temporal logic: syntax and names are checked here, nothing decides them yet.
+"""Formulas of signal temporal logic: syntax, and what their comparisons mean; `reachability` decides them.
 
 Grammar, weakest first: a | b, a & b, a U[s,t] b, and G[s,t] a, F[s,t] a, !a, (a), or a comparison of expressions.
 Maler, Nickovic, Monitoring temporal properties of continuous signals, FORMATS 2004.
@@ -28,10 +28,15 @@ Formula = Temporal | Comparison
 
 def parse_temporal(text: str) -> Formula:
     """The tree of a formula; FormulaError with the column otherwise."""
+    return parse_with_texts(text)[0]
+
+
+def parse_with_texts(text: str) -> tuple[Formula, dict[Comparison, str]]:
+    """The tree, and how its comparisons were written."""
     parser = _Parser(text)
     formula = parser.either()
     parser.end()
-    return formula
+    return formula, parser.texts
 
 
 def comparisons(formula: Formula) -> list[Comparison]:
@@ -49,6 +54,18 @@ def latest(formula: Formula) -> Fraction:
 
 
 class _Parser(Parser):
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+        self.texts: dict[Comparison, str] = {}
+
+    def comparison(self) -> Comparison:
+        """As of expressions; remembers how it was written."""
+        start = self.token.column
+        found = super().comparison()
+        self.texts.setdefault(found, self.text[start - 1 : self.token.column - 1].strip())
+        return found
+
     def either(self) -> Formula:
         """both (| both)*"""
         self.deeper()

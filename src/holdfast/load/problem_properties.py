@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from holdfast.load.expression import FormulaError
-from holdfast.load.formula_temporal import comparisons, latest, parse_temporal
+from holdfast.load.expression import Comparison, FormulaError
+from holdfast.load.formula_atoms import Atoms
+from holdfast.load.formula_temporal import Temporal, latest, parse_with_texts
 from holdfast.load.problem_fields import Place, array, choice, interval, intervals, number, string, table, whole
 from holdfast.load.problem_plant import Formulas, box_of
-from holdfast.load.problem_sets import check_function, read_set
+from holdfast.load.problem_sets import check_function, compiled, predicates, read_set
+from holdfast.spec.formula import Formula, Predicates
 from holdfast.spec.plant import LoopData
 from holdfast.spec.region import Box
 from holdfast.spec.temporal import Level, SetOfStates, TemporalProperty
@@ -149,7 +151,8 @@ def _property(place: Place, value: Any, setting: Setting) -> TemporalProperty:
         case "barrier":
             function = check_function(place.at("function"), fields["function"], setting.loop.functions)
             return TemporalProperty(identity, kind, region("unsafe"), function=function)
-    return TemporalProperty(identity, kind, formula=_formula(place.at("formula"), fields["formula"], setting))
+    text = string(place.at("formula"), fields["formula"])
+    return TemporalProperty(identity, kind, formula=text, predicates=_formula(place.at("formula"), text, setting))
 
 
 def _check_levels(place: Place, start: SetOfStates, target: SetOfStates | str) -> None:
@@ -197,14 +200,21 @@ def _check_instant(place: Place, instant: Fraction, setting: Setting) -> None:
         place.fail(f"found {float(instant):g}, the horizon ends at {float(setting.end):g}")
 
 
-def _formula(place: Place, value: Any, setting: Setting) -> str:
-    text = string(place, value)
+def _formula(place: Place, text: str, setting: Setting) -> Predicates:
     try:
-        formula = parse_temporal(text)
+        parsed, texts = parse_with_texts(text)
     except FormulaError as error:
         place.fail(error)
-    algebra = setting.formulas.algebra()
-    forms = [setting.formulas.condition(place, algebra, c) for c in comparisons(formula)]
-    setting.formulas.only(place, algebra, forms, ("states", "parameters", "schedule"))
-    _check_instant(place, latest(formula), setting)
-    return text
+    atoms = Atoms(setting.formulas.algebra())
+
+    def tree(node: Temporal | Comparison) -> Formula:
+        if isinstance(node, Comparison):
+            return compiled(place, node, texts[node], setting.formulas, atoms)
+        for instant in node.window or ():
+            if setting.stepwise and instant.denominator != 1:
+                place.fail(f"found the window end {float(instant):g}, the steps of a map are integers")
+        return Formula(node.operator, tuple(map(tree, node.arguments)), node.window)  # type: ignore[arg-type]
+
+    formula = tree(parsed)
+    _check_instant(place, latest(parsed), setting)
+    return predicates(place, formula, setting.formulas, atoms)

@@ -15,9 +15,12 @@ import flint
 import numpy as np
 from scipy.optimize import linprog
 
+from holdfast.load.expression import COMPARISONS, Comparison, parse_comparison
+from holdfast.load.formula_atoms import Atoms
 from holdfast.load.problem_controller import read_conditions
 from holdfast.load.problem_fields import Place, array, intervals, number, string, table
 from holdfast.load.problem_plant import Formulas
+from holdfast.spec.formula import Formula, Predicates, both
 from holdfast.spec.plant import Function, Plant
 from holdfast.spec.temporal import BoxSet, Conditions, Ellipsoid, Level, Polytope, SetOfStates
 
@@ -42,7 +45,8 @@ def read_set(
     where, states = place.at(shape), plant.signals.states
     match shape:
         case "where":
-            return Conditions(*read_conditions(where, given, formulas, ("states", "parameters", "schedule")))
+            values, strict, texts = read_conditions(where, given, formulas, ("states", "parameters", "schedule"))
+            return Conditions(values, strict, texts, _taken_apart(where, texts, formulas))
         case "box":
             ends = intervals(where, given, states, "state")
             if not ends:
@@ -55,6 +59,29 @@ def read_set(
         case "ellipsoid":
             return _ellipsoid(where, given, plant, within)
     return _level(where, given, functions)
+
+
+def _taken_apart(place: Place, texts: Sequence[str], formulas: Formulas) -> Predicates | None:
+    """The same conditions over smoother atoms, None where nothing can be taken apart."""
+    atoms = Atoms(formulas.algebra())
+    parts = [compiled(place, parse_comparison(text), text, formulas, atoms) for text in texts]
+    if len(atoms.forms) == len(texts):
+        return None
+    return predicates(place, both(parts), formulas, atoms)
+
+
+def compiled(place: Place, comparison: Comparison, text: str, formulas: Formulas, atoms: Atoms) -> Formula:
+    """A comparison as a formula over atoms, which are collected."""
+    form = formulas.condition(place, atoms.algebra, comparison)
+    formulas.only(place, atoms.algebra, [form], ("states", "parameters", "schedule"))
+    return atoms.formula(form, comparison.relation in COMPARISONS[2:], text)
+
+
+def predicates(place: Place, formula: Formula, formulas: Formulas, atoms: Atoms) -> Predicates:
+    """The formula with its atoms compiled."""
+    forms = {f"condition {i}": form for i, form in enumerate(atoms.forms)}
+    values = formulas.model(place, atoms.algebra, forms)
+    return Predicates(formula, values, tuple(atoms.strict), tuple(atoms.texts))
 
 
 def _level(place: Place, value: Any, functions: Mapping[str, Function]) -> Level:

@@ -12,6 +12,7 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from holdfast.graph import Model
+from holdfast.spec.formula import Predicates
 from holdfast.spec.plant import LoopData
 from holdfast.spec.region import Box
 
@@ -21,11 +22,15 @@ Expected = Literal["verified", "falsified", "open", "none"]
 
 @dataclass(frozen=True, eq=False)
 class Conditions:
-    """{x : values(signals) <= 0, componentwise}; ``strict``: < 0. ``texts``: the conditions as written."""
+    """{x : values(signals) <= 0, componentwise}; ``strict``: < 0. ``texts``: the conditions as written.
+
+    ``predicates``: the same set without roots, absolute values and maxima, where some could be taken apart.
+    """
 
     values: Model
     strict: tuple[bool, ...]
     texts: tuple[str, ...]
+    predicates: Predicates | None = None
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ class TemporalProperty:
 
     ``during``: (first, last), seconds or steps, None: the whole horizon. ``at``: the instant of kind "at".
     ``negated``: the set must never hold ("not_set"). ``target``: the second set of "until" and "attracts"
-    ("equilibrium": the equilibrium itself). ``formula``: text of kind "stl", parsed but not decided yet.
+    ("equilibrium": the equilibrium itself). ``formula``: text of kind "stl", and ``predicates`` what it means.
     """
 
     id: str
@@ -84,6 +89,7 @@ class TemporalProperty:
     at: Fraction | None = None
     function: str | None = None
     formula: str | None = None
+    predicates: Predicates | None = None
 
 
 @dataclass(frozen=True, eq=False)
