@@ -85,11 +85,8 @@ class ClosedLoop:
         """
         if name not in self._levels:
             function = self.data.functions[name]
-            inner = _without_sigmoid(function)
-            if inner is None:
-                self._levels[name] = self.on_states(function.value), False
-            else:
-                self._levels[name] = self.on_states(_through(function, inner)), True
+            model, stripped = without_sigmoid(function)
+            self._levels[name] = self.on_states(model), stripped
         return self._levels[name]
 
 
@@ -205,6 +202,12 @@ def _vector(builder: GraphBuilder, position: int) -> int:
 
 def _zeros(builder: GraphBuilder, count: int) -> int:
     return builder.add("constant", [], [np.zeros(count)])
+
+
+def without_sigmoid(function: Function) -> tuple[Model, bool]:
+    """signals -> (1,) without an outer sigmoid, and whether there was one."""
+    inner = _without_sigmoid(function)
+    return (function.value, False) if inner is None else (_through(function, inner), True)
 
 
 def _without_sigmoid(function: Function) -> Model | None:
