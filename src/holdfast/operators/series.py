@@ -16,7 +16,7 @@ import numpy as np
 from holdfast.graph import Node
 from holdfast.operators.operator import UnaryOperator
 from holdfast.operators.registry import OPERATORS
-from holdfast.rigor import FLOAT64
+from holdfast.rigor import FLOAT64, gamma
 from holdfast.rigor.functions import widen
 
 Array = Any
@@ -103,15 +103,20 @@ def _own_derivatives(sign: int, order: int) -> tuple[tuple[float, ...], ...]:
 def _through_own_value(op: str, sign: int) -> Callable[[Node, Array, Array, int], list[Interval]]:
     def rule(node: Node, low: Array, high: Array, order: int) -> list[Interval]:
         t = _value(op, node, low, high)
-        powers = [_power(t, n) for n in range(order + 2)]
-        found = [t]
-        for coefficients in _own_derivatives(sign, order)[1:]:
-            total: Interval = (np.zeros_like(t[0]), np.zeros_like(t[0]))
-            for n, c in enumerate(coefficients):
-                if c:
-                    total = _sum(total, _times(powers[n], c))
-            found.append(total)
-        return found
+        matrix = np.array([[*c, *([0.0] * (order + 2 - len(c)))] for c in _own_derivatives(sign, order)])
+        n = np.arange(order + 2).reshape(-1, *([1] * np.ndim(low)))
+        even = n % 2 == 0  # of those the powers are least at the end next to zero
+        ends = (
+            np.where(even, np.maximum(np.maximum(t[0], -t[1]), 0.0), t[0]),
+            np.where(even, np.maximum(-t[0], t[1]), t[1]),
+        )
+        below, above = widen(np, ends[0] ** n, ends[1] ** n, 16.0 + 4.0 * order, FLOAT64)
+        up, down = np.maximum(matrix, 0.0), np.minimum(matrix, 0.0)
+        lows = np.tensordot(up, below, 1) + np.tensordot(down, above, 1)
+        highs = np.tensordot(up, above, 1) + np.tensordot(down, below, 1)
+        size = np.tensordot(abs(matrix), np.maximum(abs(below), abs(above)), 1)
+        slack = gamma(2 * order + 8, FLOAT64) * size + (4 * order + 16) * FLOAT64.tiny
+        return [t, *zip(lows[1:] - slack[1:], highs[1:] + slack[1:], strict=True)]
 
     return rule
 
