@@ -33,8 +33,14 @@ class Fit:
 
 
 def fit(node: Node, low: Array, high: Array, degree: int) -> Fit:
-    """A polynomial of at most this degree in place of the function on [low, high], and a bound of the difference."""
-    finite = np.isfinite(low) & np.isfinite(high)
+    """A polynomial of at most this degree in place of the function on [low, high], and a bound of the difference.
+
+    Infinite where the range leaves the function's domain, or is not finite itself.
+    """
+    card = OPERATORS[node.op]
+    assert isinstance(card, UnaryOperator)
+    least, most = card.domain(node)
+    finite = np.isfinite(low) & np.isfinite(high) & (low >= least) & (high <= most)
     safe_low, safe_high = np.where(finite, low, 0.0), np.where(finite, high, 0.0)
     with np.errstate(all="ignore"):
         if node.op in ("relu", "abs", "leaky_relu"):
@@ -69,23 +75,24 @@ def _padded(coefficients: Array, count: int) -> Array:
 
 def _taylor(node: Node, low: Array, high: Array, degree: int) -> Fit | None:
     """Taylor's polynomial of degree + 1 at the middle, whose last term is replaced by lower ones (Chebyshev economisation)."""
-    middle = 0.5 * low + 0.5 * high
+    middle = _middle(low, high)
     points = series(node, middle, middle, degree + 1)
     if points is None:
         return None
     rest = series(node, low, high, degree + 2)
     assert rest is not None
     w = np.maximum(high - middle, middle - low) * (1 + 4 * _U)
+    powers = [np.maximum(w**i, _TINY) for i in range(degree + 3)]  # never less than what underflow leaves of them
     coefficients = np.stack([0.5 * a + 0.5 * b for a, b in points[: degree + 1]])
-    error = np.maximum(abs(rest[-1][0]), abs(rest[-1][1])) * w ** (degree + 2)
+    error = np.maximum(abs(rest[-1][0]), abs(rest[-1][1])) * powers[degree + 2]
     size = abs(coefficients[0])
     for i, (a, b) in enumerate(points[: degree + 1]):
-        error = error + (b - a) * w**i
-        size = size + abs(coefficients[i]) * w**i
+        error = error + (b - a) * powers[i]
+        size = size + abs(coefficients[i]) * powers[i]
     # the last term: a (z - c)^n = a w^n t^n, and t^n minus a polynomial of degree n - 1 is at most 2^(1-n)
     a, b = points[-1]
     last = 0.5 * a + 0.5 * b
-    error = error + np.maximum(abs(a), abs(b)) * w ** (degree + 1) * 2.0**-degree
+    error = error + np.maximum(abs(a), abs(b)) * powers[degree + 1] * 2.0**-degree
     lower = _economised(degree + 1)
     for i in range(degree + 1):
         if lower[i]:
@@ -93,10 +100,14 @@ def _taylor(node: Node, low: Array, high: Array, degree: int) -> Fit | None:
             # the coefficient as stored may be off by its rounding; (b - a) above covers the doubt about ``last``
             error = (
                 error
-                + 64 * (degree + 4) * _U * abs(lower[i] * last) * w ** (degree + 1)
-                + abs(lower[i]) * (b - a) * w ** (degree + 1)
+                + 64 * (degree + 4) * _U * abs(lower[i] * last) * powers[degree + 1]
+                + abs(lower[i]) * (b - a) * powers[degree + 1]
             )
     return Fit(middle, coefficients, (error + 16 * (degree + 2) * _U * size) * (1 + 128 * _U) + _TINY)
+
+
+def _middle(low: Array, high: Array) -> Array:
+    return np.clip(0.5 * low + 0.5 * high, low, high)
 
 
 @lru_cache(maxsize=32)
@@ -123,7 +134,7 @@ def _cells(node: Node, low: Array, high: Array, degree: int) -> Fit:
     card = OPERATORS[node.op]
     assert isinstance(card, UnaryOperator)
     degree = min(degree, FITTED)
-    middle = 0.5 * low + 0.5 * high
+    middle = _middle(low, high)
     w = np.maximum(high - middle, middle - low) * (1 + 4 * _U)
     scale = np.maximum(w, 1e-300)
     nodes, solve = _least_squares(degree)
@@ -142,7 +153,8 @@ def _cells(node: Node, low: Array, high: Array, degree: int) -> Fit:
         (i * (i - 1) * abs(coefficients[i]) * powers[i - 2] for i in range(2, degree + 1)), np.zeros_like(w)
     )
     size = sum((abs(coefficients[i]) * powers[i] for i in range(degree + 1)), np.zeros_like(w))
-    bulge = curvature * ((high - low) / CELLS * (1 + 1e-9)) ** 2 / 8
+    widest = (ends[1:] - ends[:-1]).max(0)  # not a share of the range where that is a few numbers wide
+    bulge = curvature * (widest**2 + _TINY) / 8
     most, least = np.full_like(w, -np.inf), np.full_like(w, np.inf)
     for at in (ends[:-1], ends[1:]):
         p = coefficients[degree] * np.ones_like(at)
@@ -156,7 +168,7 @@ def _cells(node: Node, low: Array, high: Array, degree: int) -> Fit:
             + abs(lines.lower_shift)
         )
         size = np.maximum(size, size + reach.max(0))
-    slack = bulge * (1 + 1e-9) + 64 * (degree + 4) * _U * size
+    slack = bulge * (1 + 1e-9) + 64 * (degree + 4) * _U * size + 64 * _TINY * (1 + w + powers[-1])
     center = 0.5 * most + 0.5 * least
     coefficients[0] = coefficients[0] + center
     error = np.maximum(most - center, center - least) + slack + 8 * _U * abs(coefficients[0])
@@ -165,7 +177,7 @@ def _cells(node: Node, low: Array, high: Array, degree: int) -> Fit:
 
 def _kinked(node: Node, low: Array, high: Array, degree: int) -> Fit:
     """relu, and what is made of it: exact on one side of the kink, a parabola (a line: degree 1) across it."""
-    middle = 0.5 * low + 0.5 * high
+    middle = _middle(low, high)
     below, above = np.maximum(-low, 0.0), np.maximum(high, 0.0)
     crossing = (low < 0) & (high > 0)
     if degree >= 2:
@@ -193,17 +205,15 @@ def _kinked(node: Node, low: Array, high: Array, degree: int) -> Fit:
         error = np.maximum(error, abs(np.maximum(z, 0.0) - p))
     # a vertex that is computed a little off is off by less than c (delta z)^2
     size = a + abs(b) * (below + above) + c * (below + above) ** 2 + above
-    error = np.where(crossing, error + 64 * _U * size, 0.0)
+    error = np.where(crossing, error + 64 * _U * size + 4 * _TINY, 0.0)
     if node.op == "abs":
         a, b, c, error = 2 * a, 2 * b - 1, 2 * c, 2 * error
     elif node.op == "leaky_relu":
         alpha = float(node["alpha"])
         a, b, c, error = (1 - alpha) * a, alpha + (1 - alpha) * b, (1 - alpha) * c, abs(1 - alpha) * error
-        error = error + 16 * _U * size
+        error = error + 16 * _U * (1 + abs(alpha)) * size
     # to powers of z - middle
     coefficients = np.stack([a + b * middle + c * middle * middle, b + 2 * c * middle, c][: max(2, min(degree, 2) + 1)])
-    moved = (
-        16 * _U * (abs(a) + abs(b) * abs(middle) + c * middle * middle + (abs(b) + 2 * c * abs(middle)) * (high - low))
-    )
+    moved = 16 * _U * (abs(a) + abs(b * middle) + abs(c) * middle**2 + (abs(b) + 2 * abs(c * middle)) * (high - low))
     exact = (~crossing) & (node.op != "leaky_relu")
-    return Fit(middle, coefficients, np.where(exact & (b == 0), 0.0, error + moved) * (1 + 32 * _U))
+    return Fit(middle, coefficients, np.where(exact & (b == 0), 0.0, error + moved + _TINY) * (1 + 32 * _U))

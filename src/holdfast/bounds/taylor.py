@@ -34,6 +34,7 @@ def propagate_models(
     batch = len(value.error)
     symbols = value.symbols
     last = {i: position for position, node in enumerate(graph.nodes) for i in node.inputs}
+    positive = _positive(problem)
     for position, node in enumerate(graph.nodes):
         if node.op == INPUT:
             at.append(_shaped(value, node.shape))
@@ -47,11 +48,34 @@ def propagate_models(
         elif isinstance(card, ProductOperator):
             at.append(multiply(*inputs))
         else:
-            at.append(function(node, inputs[0]))
+            at.append(function(node, inputs[0], 0.0 if node.inputs[0] in positive else -np.inf))
         for i in node.inputs:
             if last[i] == position and i not in graph.outputs:
                 at[i] = value  # frees memory: nobody reads it any more
     return at[graph.outputs[0]]
+
+
+def _positive(problem: Problem) -> set[int]:
+    """Nodes that are never negative, by their form alone (sums of squares); looked for where a function has a domain, as roots do."""
+    nodes = [(i, node, OPERATORS[node.op]) for i, node in enumerate(problem.graph.nodes) if node.op != INPUT]
+    found: set[int] = set()
+    if not any(isinstance(card, UnaryOperator) and card.domain(node)[0] == 0 for _, node, card in nodes):
+        return found
+    for i, node, card in nodes:
+        fed = all(j in found for j in node.inputs)
+        if isinstance(card, LinearOperator):
+            weights = problem.weights(i)
+            doubts = problem.doubts(i) or [np.zeros(1)] * len(weights)
+            holds = fed and min(dict(node.attributes).get("signs", (1,))) > 0
+            holds = holds and all(w.min() >= d.max() for w, d in zip(weights, doubts, strict=True))
+        elif isinstance(card, UnaryOperator):
+            even = node.op == "square" or (node.op == "power" and node["exponent"] % 2 == 0)
+            holds = even or node.op in ("abs", "relu", "sqrt", "exp", "sigmoid", "softplus")
+        else:
+            holds = fed or node.inputs[0] == node.inputs[1]
+        if holds:
+            found.add(i)
+    return found
 
 
 def _shaped(model: TaylorModel, shape: tuple[int, ...]) -> TaylorModel:
@@ -94,12 +118,10 @@ def linear(
         return constant(basis, np.zeros(full), np.zeros(full))
     if not inputs:
         value = np.broadcast_to(card.linear(np, node, weights, []) if bias is None else bias, full)
-        radius = (
-            np.zeros(full)
-            if doubts is None
-            else np.broadcast_to(np.asarray(card.bias(np, node, doubts)), full) * (1 + 8 * _U)
-        )
-        return constant(basis, value - radius, value + radius)
+        fixed = constant(basis, value, value)
+        if doubts is None:
+            return fixed
+        return TaylorModel(basis, fixed.terms, np.zeros(full) + card.bias(np, node, doubts))
     inputs = aligned(inputs)
     terms = card.linear(np, node, weights, [m.terms for m in inputs])
     error = card.magnitude(np, node, weights, [m.error for m in inputs])
@@ -120,9 +142,13 @@ def linear(
     return TaylorModel(basis, terms, (error + lost) * (1 + 2 * gamma(count + 8, FLOAT64)))
 
 
-def function(node: Node, z: TaylorModel) -> TaylorModel:
-    """A function of one variable, element by element: by the polynomial of a degree that leaves the smaller error."""
+def function(node: Node, z: TaylorModel, floor: float = -np.inf) -> TaylorModel:
+    """A function of one variable, element by element: by the polynomial of a degree that leaves the smaller error.
+
+    ``floor``: what z never is below, whatever its enclosure says.
+    """
     low, high = z.range()
+    low, high = np.maximum(low, floor), np.maximum(high, floor)
     degree = max(z.basis.degree, 1)
     result = _composed(fit(node, low, high, degree), z)
     card = OPERATORS[node.op]
