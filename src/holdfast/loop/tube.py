@@ -115,7 +115,11 @@ class System:
         if controller is None:
             self.control = None
         else:
-            self.control = Selector(data) if controller.select is not None else flat_problem(_control(data), FLOAT64)
+            self.control = (
+                Selector(data, self.variables)
+                if controller.select is not None
+                else flat_problem(_control(data), FLOAT64)
+            )
         if controller is not None and controller.feedback == "continuous":
             dynamics, self.control = _fed_back(data), None
         else:
@@ -127,7 +131,7 @@ class System:
     @property
     def symbols(self) -> int:
         """How many symbols a front may have."""
-        return max(30, 5 * self._widths[0])
+        return max(48, 8 * self._widths[0])
 
     def start(self, boxes: Sequence[Box], horizon: Fraction, parameters: Sequence[Box] | None = None) -> Front:
         """Fronts at time 0; ``parameters``: one box for each box of states (None: those of the plant)."""
@@ -171,6 +175,8 @@ class System:
         """The inputs, and who is to blame for the errors made."""
         if self.control is None:
             return front, None
+        if isinstance(self.control, Selector):
+            front = self.control.merged(front)
         fed = self._signals(front, None, self._schedule(front.time))
         if isinstance(self.control, Selector):
             return self.control.pick(front, fed)

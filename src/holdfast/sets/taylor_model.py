@@ -202,23 +202,42 @@ def with_symbols(model: TaylorModel, chosen: Array, first: int, total: int) -> T
 
 
 def reduced(model: TaylorModel, limit: int) -> TaylorModel:
-    """At most ``limit`` symbols for vectors (B, n): the smallest are joined into one per component (Girard, Reachability of
-    uncertain linear systems using zonotopes, HSCC 2005), together with the error; one numbering for the whole batch."""
+    """Vectors (B, n): the error becomes a symbol per component; of more than ``limit`` symbols the smaller ones are joined.
+
+    What is joined is enclosed by a box along its principal axes (Kopetzki, Schürmann, Althoff, Methods for order reduction of
+    zonotopes, CDC 2017): errors of stable loops lie along few directions, and boxes along the coordinates would let them grow.
+    """
     K, n = len(model.basis), model.error.shape[1]
-    symbols = model.terms[K:]
-    keep = max(limit - n, 0)
-    if len(symbols) > keep:
+    symbols, error = model.terms[K:], model.error
+    if len(symbols) + n > limit:
         weight = np.nan_to_num(abs(symbols).sum(2) / np.maximum(abs(symbols).sum((0, 2)), 1e-300)).max(1)
         order = np.argsort(-weight, kind="stable")
-        kept, joined = np.sort(order[:keep]), symbols[order[keep:]]
-        lost = abs(joined).sum(0) * (1 + gamma(len(joined), FLOAT64)) + _TINY
-        symbols = symbols[kept]
-    else:
-        lost = np.zeros_like(model.error)
-    error = (model.error + lost) * _UP
+        keep = max(limit // 2 - 2 * n, 0)
+        kept, axes, lost = np.sort(order[:keep]), *_along_axes(symbols[order[keep:]])
+        symbols, error = np.concatenate([symbols[kept], axes]), (error + lost) * _UP
     own = np.zeros((n, len(error), n))
     own[np.arange(n), :, np.arange(n)] = error.T
     return TaylorModel(model.basis, np.concatenate([model.terms[:K], symbols, own]), np.zeros_like(error))
+
+
+def _along_axes(symbols: Array) -> tuple[Array, Array]:
+    """n symbols (n, B, n) and an error (B, n) that hold the sum of these (M, B, n)."""
+    M, B, n = symbols.shape
+    G = np.moveaxis(symbols, 0, 2)  # (B, n, M)
+    whole = np.isfinite(G).all((1, 2))
+    plain = np.where(whole[:, None, None], G, 0.0)
+    scale = np.maximum(abs(plain).sum(2), 1e-300)
+    _, U = np.linalg.eigh(np.matmul(plain / scale[:, :, None], np.swapaxes(plain / scale[:, :, None], 1, 2)))
+    axes = U * scale[:, :, None]
+    share = np.matmul(np.swapaxes(U / scale[:, :, None], 1, 2), plain)  # in which the symbols are axes @ share, nearly
+    rest = abs(plain - np.matmul(axes, share)).sum(2)
+    size = np.matmul(abs(axes), abs(share)).sum(2) + abs(plain).sum(2)
+    lost = rest * (1 + gamma(M + 2, FLOAT64)) + gamma(2 * n + M + 8, FLOAT64) * size + (M + n) * (n + 4) * _TINY
+    length = abs(share).sum(2) * (1 + gamma(M + 2, FLOAT64)) + M * _TINY
+    # axes * length, rounded once more
+    found = axes * length[:, None, :]
+    lost = (lost + 4 * _U * abs(found).sum(2) + n * _TINY) * _UP
+    return np.moveaxis(found, 2, 0), np.where(whole[:, None], lost, np.inf)
 
 
 def halves(model: TaylorModel, variable: int) -> tuple[TaylorModel, TaylorModel]:
