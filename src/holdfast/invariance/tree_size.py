@@ -45,7 +45,7 @@ def paths(condition: Condition, points: np.ndarray, budget: Budget) -> Paths:
         for first in range(0, len(points), search.batch()):
             part = points[first : first + search.batch()]
             try:
-                sums, count = _followed(search, part)
+                sums, count = _followed(search, part, budget)
             except OutOfTime:
                 break
             total[first : first + len(part)] = sums
@@ -53,7 +53,7 @@ def paths(condition: Condition, points: np.ndarray, budget: Budget) -> Paths:
     return Paths(total, (time.perf_counter() - begin) / max(done, 1))
 
 
-def _followed(search: InputSplit, points: np.ndarray) -> tuple[np.ndarray, int]:
+def _followed(search: InputSplit, points: np.ndarray, budget: Budget) -> tuple[np.ndarray, int]:
     """The sums for a batch of points, and the number of boxes bounded."""
     x = points[:, search.columns]
     boxes = search.roots().take(np.zeros(len(points), np.int64))
@@ -62,6 +62,8 @@ def _followed(search: InputSplit, points: np.ndarray) -> tuple[np.ndarray, int]:
     for _ in range(DEEPEST):
         if not len(boxes):
             return sums, done
+        if budget.expired():
+            break
         width = boxes.high - boxes.low
         sums[who] += np.exp(-np.log(np.where(width > 0, width, 1.0)).sum(1))
         done += len(boxes)
