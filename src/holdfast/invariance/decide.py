@@ -244,7 +244,7 @@ def _certificate(run: _Run, answer: _Answer, writer: CertificateWriter | None, p
         writer.discard()
     if isinstance(answer.found, Refutation):
         return CertificateStatus(
-            missing="certificates of a refutation are of trajectories that leave a set; this is another one"
+            missing="of refutations only those are certified that are trajectories out of a set"
         )
     if answer.found is None:
         return CertificateStatus(missing="the answer is not a proof")

@@ -100,7 +100,8 @@ def krawczyk(loop: ClosedLoop, center: np.ndarray, half: np.ndarray, others: Box
     K = c - C g(c) + (I - C G)(X - c) in the interior of X, G a hull of the Jacobian of g (f, or f - x) on X.
     """
     n = len(center)
-    low, high = (ends[0] for ends in Jacobians(loop, others).on((center - half)[None], (center + half)[None]))
+    around = np.nextafter(center - half, -np.inf), np.nextafter(center + half, np.inf)  # no less than X
+    low, high = (ends[0] for ends in Jacobians(loop, others).on(around[0][None], around[1][None]))
     shift = np.eye(n) if loop.kind == "map" else np.zeros((n, n))
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
         return None
