@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from holdfast.api import bound, find_invariant, load_problem, load_property, verify, verify_problem
+    from holdfast.api import bound, find_invariant, load_problem, load_property, reach, verify, verify_problem
     from holdfast.bounds.bounder import Bounds
     from holdfast.certificate.check import Check, check
     from holdfast.errors import (
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from holdfast.load import load_model as load
     from holdfast.load.function import load_function
     from holdfast.load.python_loop import Loop
+    from holdfast.reachability.tube import Boxes, Tube
     from holdfast.spec.property import Property
     from holdfast.verdict import CertificateStatus, Counterexample, Escape, Reason, Refutation, Result, Verdict
 
@@ -33,6 +34,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Bounds",
+    "Boxes",
     "CertificateStatus",
     "Check",
     "Counterexample",
@@ -49,6 +51,7 @@ __all__ = [
     "Reason",
     "Refutation",
     "Result",
+    "Tube",
     "UnsupportedError",
     "UnsupportedOperatorError",
     "Verdict",
@@ -59,12 +62,14 @@ __all__ = [
     "load_function",
     "load_problem",
     "load_property",
+    "reach",
     "verify",
     "verify_problem",
 ]
 
 _HOME = {
     "Bounds": "holdfast.bounds.bounder",
+    **dict.fromkeys(("Boxes", "Tube"), "holdfast.reachability.tube"),
     "Check": "holdfast.certificate.check",
     "Loop": "holdfast.load.python_loop",
     "Model": "holdfast.graph",
@@ -72,7 +77,8 @@ _HOME = {
     "load_function": "holdfast.load.function",
     "Property": "holdfast.spec.property",
     **dict.fromkeys(
-        ("bound", "find_invariant", "load_problem", "load_property", "verify", "verify_problem"), "holdfast.api"
+        ("bound", "find_invariant", "load_problem", "load_property", "reach", "verify", "verify_problem"),
+        "holdfast.api",
     ),
     **dict.fromkeys(
         ("CertificateStatus", "Counterexample", "Escape", "Reason", "Refutation", "Result", "Verdict"),

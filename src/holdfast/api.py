@@ -24,6 +24,7 @@ from holdfast.verdict import Reason, Result, Verdict
 if TYPE_CHECKING:
     from holdfast.bounds.bounder import Bounds
     from holdfast.invariance.find import Found
+    from holdfast.reachability.tube import Tube
     from holdfast.search.verify import Progress
     from holdfast.spec.temporal import Instance, Problem
 
@@ -204,6 +205,40 @@ def find_invariant(
     if is_sampled(one.loop):  # sets that are never left, between samples neither
         return find_sampled(one, timeout=timeout, seed=seed, workers=workers, tell=tell).found
     return find(close(one.loop), one, timeout=timeout, seed=seed, kind=kind, workers=workers, tell=tell)
+
+
+def reach(
+    loop: Problem | Instance | File,
+    initial: Any = None,
+    horizon: Any = None,
+    *,
+    instance: str | None = None,
+    timeout: float | None = 60.0,
+    memory_mib: int | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Tube:
+    """The flow tube of a loop: an enclosure of everything it can do from an initial set over a horizon.
+
+    ``loop``: a problem (file), or a closed loop such as `holdfast.Loop` makes; ``instance``: which one of several. ``initial``: state -> number or
+    interval, or (lower, upper), or a list of such mappings; by default that of the problem. ``horizon``: seconds (maps: steps), a whole number of periods.
+    ``timeout`` in seconds. A tube that does not get to the horizon says in ``.stopped`` when and why. Raises `holdfast.InputError`.
+    """
+    from holdfast.reachability.reach import TOGETHER, reach_tube
+    from holdfast.reachability.start import horizon as seconds
+    from holdfast.reachability.start import initial_boxes
+    from holdfast.spec.temporal import Instance
+
+    where = "reach"
+    if isinstance(loop, Instance):
+        one = loop
+    else:
+        problem = _problem(loop)
+        one = one_instance(problem, instance)
+        where = f"{problem.path}: instance {one.id}" if one.id else problem.path or where
+    return reach_tube(
+        one.loop, initial_boxes(one, initial, where), seconds(one, horizon, where), timeout=timeout,
+        memory_mib=memory_mib or TOGETHER, tell=progress or (lambda _: None), where=where,
+    )  # fmt: skip
 
 
 def one_instance(problem: Problem, instance: str | None = None) -> Instance:

@@ -13,6 +13,7 @@ from holdfast.cli.check import check
 from holdfast.cli.contract import emit
 from holdfast.cli.invariant import invariant
 from holdfast.cli.ops import ops, supports
+from holdfast.cli.reach import reach
 from holdfast.cli.verify import verify
 
 app = typer.Typer(
@@ -53,6 +54,7 @@ def holdfast(
 
 app.command("verify", short_help="Prove or refute a property of a network, or of a closed loop.")(verify)
 app.command("invariant", short_help="Certify, or find, a set that a closed loop never leaves.")(invariant)
+app.command("reach", short_help="Everything a closed loop can do from its initial set: a flow tube.")(reach)
 app.command(
     "bound",
     short_help="Certified bounds of a network's outputs on a region.",

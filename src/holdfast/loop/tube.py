@@ -6,7 +6,7 @@ function of where the trajectory began. `System` is prepared once per loop and d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -147,8 +147,13 @@ class System:
         front = Front(Fraction(0), states, p, np.arange(len(boxes)), length, blame)
         return self.control.start(front) if isinstance(self.control, Selector) else front
 
-    def advance(self, front: Front, until: Fraction) -> tuple[Front, list[Segment]]:
-        """One period (or one step, where there is none) on, not beyond ``until``. Boxes of which nothing is known any more are left out."""
+    def advance(
+        self, front: Front, until: Fraction, go_on: Callable[[Front], bool] = lambda _: True
+    ) -> tuple[Front, list[Segment]]:
+        """One period (or one step, where there is none) on, not beyond ``until``. Boxes of which nothing is known any more are left out.
+
+        ``go_on``: asked after every step; where it says no, the front may lie within a period, and is not to be carried on.
+        """
         with np.errstate(all="ignore"):
             if self.kind == "map":
                 return self._map(front)
@@ -159,7 +164,7 @@ class System:
                 front, inputs, segment = self._flow(front, inputs, self._next_change(front.time, end))
                 if segment is not None:
                     segments.append(segment)
-                if self.control is None:
+                if self.control is None or not go_on(front):
                     break
             if len(front.origin):
                 front = replace(front, states=reduced(front.states, self.symbols))
@@ -233,7 +238,8 @@ class System:
     def _map(self, front: Front) -> tuple[Front, list[Segment]]:
         front, inputs = self._steered(front)
         schedule = self._schedule(front.time)
-        segment = Segment(front.time, front.time, front.origin, front.states, inputs, None)
+        rest = self.rest(front, inputs, schedule)
+        segment = Segment(front.time, front.time, front.origin, front.states, rest, None)
         after = propagate_models(self.dynamics, self._signals(front, inputs, schedule), symbolic=True)
         states = reduced(after, self.symbols)
         front = replace(front, time=front.time + 1, states=states)
