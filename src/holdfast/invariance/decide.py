@@ -243,9 +243,7 @@ def _certificate(run: _Run, answer: _Answer, writer: CertificateWriter | None, p
     if writer is not None:
         writer.discard()
     if isinstance(answer.found, Refutation):
-        return CertificateStatus(
-            missing="of refutations only those are certified that are trajectories out of a set"
-        )
+        return CertificateStatus(missing="of refutations only those are certified that are trajectories out of a set")
     if answer.found is None:
         return CertificateStatus(missing="the answer is not a proof")
     e = answer.found
