@@ -1,0 +1,234 @@
+"""Branch and bound over initial boxes and unknown constants: a claim is proved on small boxes where it cannot be on large ones.
+
+Boxes are followed in batches, since many cost little more than one. A box that fails is halved along the variable that the
+controller's errors came from; before that, polynomials of higher degree are tried on the whole box, which often replaces hundreds of halvings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import numpy as np
+
+from holdfast.loop.tube import Front, System
+from holdfast.reachability.claim import Claim
+from holdfast.reachability.limits import blown
+from holdfast.reachability.monitor import Monitor
+from holdfast.search.budget import Budget
+from holdfast.search.workers import Workers
+from holdfast.spec.region import Box
+
+Array = np.ndarray
+HIGHEST = 6  # degree of polynomials
+ENTRIES = 1 << 21  # float64 numbers in the largest array of a batch
+MOST = 64  # boxes of a batch
+FURTHER = 1.15  # a higher degree has to get further by this factor
+FEWEST = 8  # boxes worth following together: a box is cut into so many where no others wait
+DEEPEST = 60  # halvings
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """A box of initial states and the unknown constants that go with it."""
+
+    states: Box
+    parameters: Box
+    depth: int = 0
+    reached: float = 0.0  # how far the box got that it is a part of
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What became of a cell: ``kind`` proved, refuted, failed (why: ``text``) or late; how far it got; weights of its variables."""
+
+    kind: str
+    time: float
+    weights: tuple[float, ...] = ()
+    text: str = ""
+
+
+@dataclass
+class Outcome:
+    """``proved``: share of the initial box; ``refuted``: a cell all of whose trajectories violate the claim. ``open``: cells left."""
+
+    proved: float = 0.0
+    refuted: Cell | None = None
+    open: list[Cell] = field(default_factory=list)
+    followed: int = 0
+    degree: int = 0
+    worst: Ended | None = None
+    late: bool = False
+
+    @property
+    def holds(self) -> bool:
+        """Whether the claim is proved on the whole box."""
+        return self.refuted is None and not self.open and not self.late
+
+
+def explore(
+    system: System, claim: Claim, cells: Sequence[Cell], horizon: Fraction, expired: Callable[[], bool]
+) -> list[Ended]:
+    """Follow cells together until each is decided."""
+    front = system.start([c.states for c in cells], horizon, [c.parameters for c in cells])
+    monitor = Monitor.of(claim, system, len(cells))
+    ended: list[Ended | None] = [None] * len(cells)
+    size = front.states.spread()
+    low = high = front.states.terms[0]
+    while len(front.origin):
+        before = front
+        front, segments = system.advance(front, horizon)
+        monitor = monitor.observe(segments)
+        lost = set(before.origin.tolist()) - set(front.origin.tolist())
+        over = front.time >= horizon
+        if len(front.origin):
+            low, high = low.copy(), high.copy()
+            middle = front.states.terms[0]
+            np.minimum.at(low, front.origin, middle)
+            np.maximum.at(high, front.origin, middle)
+            if over:
+                monitor = monitor.finish(front, system)
+            else:
+                with np.errstate(invalid="ignore"):
+                    lost |= set(front.origin[blown(front, (size + high - low)[front.origin])].tolist())
+        late = not over and expired()
+        status = monitor.status()
+        for k in np.unique(before.origin).tolist():
+            if status.proved[k] or status.refuted[k]:
+                ended[k] = Ended("proved" if status.proved[k] else "refuted", float(front.time))
+            elif status.failed[k] or k in lost or over:
+                text = "the enclosure becomes too wide" if k in lost else status.reason(k)
+                ended[k] = Ended("failed", float(before.time), _weights(front, before, k), text)
+            elif late:
+                ended[k] = Ended("late", float(front.time))
+        front = front[np.array([ended[k] is None for k in front.origin.tolist()], bool)]
+    return [e if e is not None else Ended("late", 0.0) for e in ended]
+
+
+def _weights(front: Front, before: Front, origin: int) -> tuple[float, ...]:
+    """What each variable had to do with the failure: errors of the controller so far, and a little how wide it makes the states."""
+    at = front if (front.origin == origin).any() else before
+    k = np.flatnonzero(at.origin == origin)
+    blame = np.nan_to_num(at.blame[k].sum(0))
+    V = at.states.basis.variables
+    with np.errstate(all="ignore"):
+        linear = abs(at.states.terms[1 : 1 + V][:, k]).sum(1)  # (V, n)
+        spread = np.nan_to_num((linear / np.maximum(linear.sum(0), 1e-300)).mean(1))
+    total = blame / max(float(blame.sum()), 1e-300) + 0.05 * spread + 1e-6
+    return tuple(float(w) for w in total / total.sum())
+
+
+def prove(
+    make: Callable[[int | None], System], claim: Claim, cell: Cell, horizon: Fraction, budget: Budget, workers: int,
+    tell: Callable[[Outcome], None] = lambda _: None,
+) -> Outcome:  # fmt: skip
+    """Prove the claim for all initial states and constants of a cell. ``make``: the system with polynomials of a degree (None: chosen)."""
+    system, first = _degree(make, claim, cell, horizon, budget)
+    outcome = Outcome(followed=1, degree=system.degree)
+    if first.kind != "failed":
+        outcome.proved = float(first.kind == "proved")
+        outcome.refuted = cell if first.kind == "refuted" else None
+        outcome.late = first.kind == "late"
+        return outcome
+    outcome.worst = first
+    stack = _parts(system, cell, first, FEWEST)
+    batch = max(1, min(MOST, ENTRIES // _entries(system)))
+    team: Workers | None = None
+
+    def follow(cells: list[Cell]) -> list[Ended]:
+        return explore(system, claim, cells, horizon, budget.expired)
+
+    try:
+        while stack and not budget.expired():
+            if team is None and workers > 1 and len(stack) > batch:
+                team = Workers(follow, workers)
+            lanes = 1 if team is None else team.count
+            share = min(batch, -(-len(stack) // lanes))
+            tasks = [stack[max(0, len(stack) - share * (i + 1)) : len(stack) - share * i] for i in range(lanes)]
+            tasks = [t for t in tasks if t]
+            del stack[len(stack) - sum(map(len, tasks)) :]
+            results = [follow(t) for t in tasks] if team is None else team.map(tasks)
+            for task, ended in zip(tasks, results, strict=True):
+                outcome.followed += len(task)
+                for one, end in zip(task, ended, strict=True):
+                    if end.kind == "proved":
+                        outcome.proved += 0.5**one.depth
+                    elif end.kind == "refuted":
+                        outcome.refuted = one
+                        outcome.open = stack
+                        return outcome
+                    elif end.kind == "late" or one.depth >= DEEPEST:
+                        outcome.open.append(one)
+                        outcome.worst = end if end.kind == "failed" else outcome.worst
+                    else:
+                        outcome.worst = end
+                        stack += _parts(system, one, end, 2 if len(stack) >= FEWEST else 4)
+            tell(outcome)
+    finally:
+        if team is not None:
+            team.close()
+    outcome.open += stack
+    outcome.late = bool(outcome.open) and budget.expired()
+    return outcome
+
+
+def _degree(
+    make: Callable[[int | None], System], claim: Claim, cell: Cell, horizon: Fraction, budget: Budget
+) -> tuple[System, Ended]:
+    """The degree of polynomials that gets the whole cell furthest, and what became of it then."""
+    system = make(None)
+    (end,) = explore(system, claim, [cell], horizon, budget.expired)
+    best = system, end
+    for degree in range(system.degree + 1, HIGHEST + 1) if system.basis.variables else ():
+        if best[1].kind != "failed" or budget.left < 20 * budget.seconds / 10:
+            break
+        higher = make(degree)
+        (other,) = explore(higher, claim, [cell], horizon, budget.expired)
+        if other.kind == "failed" and other.time <= FURTHER * best[1].time:
+            break
+        if other.kind != "late":
+            best = higher, other
+    return best
+
+
+def _entries(system: System) -> int:
+    """Numbers of the largest array that one box needs, about."""
+    widths = [
+        int(np.prod(n.shape)) for p in (system.control, system.dynamics) if hasattr(p, "graph") for n in p.graph.nodes
+    ]
+    widest = max(widths, default=1)
+    return (len(system.basis) + system.symbols + widest) * widest + len(system.basis.left) * min(widest, 64)
+
+
+def _parts(system: System, cell: Cell, end: Ended, count: int) -> list[Cell]:
+    """The cell in ``count`` (a power of two) parts: halved along the variable with the largest weight, which then has half of it."""
+    n = len(cell.states)
+    own = [i for i, v in enumerate(system.variables) if v is not None]
+    weights = np.array(end.weights) if end.weights else np.ones(len(own))
+    cells = [cell]
+    while len(cells) < count:
+        for v in np.argsort(-weights, kind="stable"):
+            i = own[v]
+            halves = [_halved(c.states, i) if i < n else _halved(c.parameters, i - n) for c in cells]
+            if all(h is not None for h in halves):
+                break
+        else:
+            return []
+        cells = [
+            Cell(h, c.parameters, c.depth + 1, end.time) if i < n else Cell(c.states, h, c.depth + 1, end.time)
+            for c, pair in zip(cells, halves, strict=True)
+            for h in pair or ()
+        ]
+        weights[v] *= 0.5
+    return cells
+
+
+def _halved(box: Box, i: int) -> tuple[Box, Box] | None:
+    """Both halves along one side, which meet; None where there is no float64 number between the ends."""
+    middle = 0.5 * box.lower[i] + 0.5 * box.upper[i]
+    if not box.lower[i] < middle < box.upper[i]:
+        return None
+    lower, upper = [box.exact_lower(k) for k in range(len(box))], [box.exact_upper(k) for k in range(len(box))]
+    at = Fraction(float(middle))
+    return Box.of(lower, [*upper[:i], at, *upper[i + 1 :]]), Box.of([*lower[:i], at, *lower[i + 1 :]], upper)
