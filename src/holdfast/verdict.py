@@ -102,6 +102,28 @@ class Refutation:
 
 
 @dataclass(frozen=True)
+class Violation:
+    """A trajectory of a closed loop that violates what is claimed of trajectories, enclosed, not only simulated.
+
+    It starts in ``state`` with the unknown constants ``parameters``; ``disturbances``: their values one after the other, each from the given
+    time on, constant in between (all of these are exact numbers as text). The claim certainly does not hold for it; property
+    ``property`` hangs on the inequality ``text`` at ``time`` (seconds; maps: steps), which ``holds`` there or not by at least ``margin`` (in its own
+    unit), as the state is within [``low``, ``high``].
+    """
+
+    property: str
+    text: str
+    holds: bool
+    state: tuple[str, ...]
+    parameters: tuple[str, ...]
+    disturbances: tuple[tuple[str, tuple[str, ...]], ...]
+    time: float
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    margin: float
+
+
+@dataclass(frozen=True)
 class CertificateStatus:
     """What became of the certificate that was asked for: its file, or the reason why there is none.
 
@@ -122,7 +144,7 @@ class Result:
     verdict: Verdict
     reason: Reason
     detail: str = ""
-    counterexample: Counterexample | Escape | Refutation | None = None
+    counterexample: Counterexample | Escape | Refutation | Violation | None = None
     bound: float | None = None  # best proved lower bound of the worst margin; > 0 means proved
     seconds: float = 0.0
     statistics: Mapping[str, Any] = field(default_factory=dict)  # sub-problems, splits, phases and their seconds
