@@ -29,8 +29,8 @@ from holdfast.transforms import derivative, evaluate
 FEW = 12  # points of the first look
 MANY = 48  # of the trial
 EASY = 20000  # boxes that the search may take by the first look, without a trial
-SHARE = 0.08  # of the time that is left, for the trial
-LONGEST = 40.0  # seconds of it
+SHARE = 0.1  # of the time that is left, for the trial
+LONGEST = 60.0  # seconds of it
 FLAT = 3  # states, below which thin cells cost so little that no trial pays: 1 / width in the plane
 CLEARLY = 0.6  # of the time of the states' own axes
 BITS = 12  # of the entries of a matrix
@@ -70,20 +70,22 @@ def choose(loop: ClosedLoop, make: Make, h: Model, sample: Sample, budget: Budge
     if float(trial.boxes(make(None), None, limit, FEW)[0].sum()) * MANY / FEW < EASY:
         return None
     candidates: list[Oblique | None] = [None, *_candidates(loop, sample, steep)]
-    each = (limit.seconds - begin) / FEW * len(candidates)
-    count = int(min(MANY, 0.8 * max(limit.left, 0.0) / max(each, 1e-9)))
+    each = (limit.seconds - begin) * len(candidates)  # of FEW points; of many more it takes less than in proportion
+    count = int(min(MANY, FEW * (2.5 * limit.left / max(each, 1e-9) - 1.5)))
     if count < FEW // 2:
         return None
     costs = []
     for k, axes in enumerate(candidates):
-        share = Budget(max(limit.left, 0.0) / (len(candidates) - k))
+        share = Budget(2 * max(limit.left, 0.0) / (len(candidates) - k))
         boxes, seconds = trial.boxes(make(axes), axes, share, count)
         costs.append(np.sqrt(boxes * seconds))  # the root, so that a few points do not decide
-    common = np.isfinite(costs).all(0)
-    if common.sum() < FEW // 2:
+    finite = np.isfinite(costs)
+    told = [k for k in range(len(candidates)) if finite[k].sum() >= 0.8 * count]  # the others were too slow
+    if told[:1] != [0]:
         return None
-    times = [float(cost[common].sum()) ** 2 for cost in costs]
-    best = int(np.argmin(times))
+    common = finite[told].all(0)
+    times = {k: float(costs[k][common].sum()) ** 2 for k in told}
+    best = min(times, key=lambda k: times[k])
     return candidates[best] if times[best] < CLEARLY * times[0] else None
 
 
