@@ -18,9 +18,10 @@ from holdfast.bounds.enclosure import Problem
 from holdfast.bounds.taylor import propagate_models
 from holdfast.errors import UnsupportedError
 from holdfast.graph import Model, Tensor
+from holdfast.loop.merging import merged, shares
 from holdfast.operators import GraphBuilder
 from holdfast.rigor import FLOAT64, gamma
-from holdfast.sets.taylor_model import TaylorModel, add, concatenated, joined, restricted, stacked
+from holdfast.sets.taylor_model import TaylorModel, add, concatenated, joined, restricted, scaled, stacked
 from holdfast.spec.plant import Case, LoopData
 from holdfast.transforms import embed
 from holdfast.transforms.compose import finish
@@ -29,8 +30,10 @@ if TYPE_CHECKING:
     from holdfast.loop.tube import Front
 
 Array = np.ndarray
-SMALLEST = 1 / 16  # of the box at the start, along one variable: pieces are not halved below
+LIMIT = 64  # members of one initial box (and one row picked before) at the start of a period
+SMALLEST = 1 / 8  # of all states of an initial box at that time: pieces are not halved below
 WORTH = 0.1  # of a piece: what several rows share of it, below which it is not halved
+LINEAR = 0.1  # of the range of a constraint: the part of one variable, below which halving that one separates nothing
 CONTRACTIONS = 3  # rounds in which constraints narrow one another's boxes
 _SLACK = 1e-12  # far more than the rounding of the few operations of one contraction
 
@@ -62,13 +65,14 @@ class _Choice:
 class Selector:
     """The controller of a loop, prepared."""
 
-    def __init__(self, data: LoopData):
+    def __init__(self, data: LoopData, variables: tuple[int | None, ...]):
         controller = data.controller
         assert controller is not None and controller.select is not None
         if controller.feedback == "continuous":
             raise UnsupportedError(
                 "[controller] select: with continuous feedback the right side jumps; accepted are sampled feedback and maps"
             )
+        self.variables = variables
         self.first = controller.first or 0
         self.sign = 1.0 if controller.select == "argmax" else -1.0
         self.networks = [flat_problem(_outputs(data, network), FLOAT64) for network in controller.networks]
@@ -83,30 +87,34 @@ class Selector:
 
     def start(self, front: Front) -> Front:
         """Before anything was picked."""
-        ones = np.ones_like(front.blame)
-        return replace(front, row=np.full(len(ones), self.first), low=-ones, high=ones)
+        return replace(front, row=np.full(len(front.origin), self.first))
+
+    def merged(self, front: Front) -> Front:
+        """No more members than is sensible."""
+        key = np.stack([front.origin, front.row if self.memory and front.row is not None else 0 * front.origin], axis=1)
+        return merged(front, key, LIMIT, SMALLEST, self.variables)
 
     def pick(self, front: Front, fed: TaylorModel) -> tuple[Front, TaylorModel]:
         """One member for each row that can be picked, on the part of its variables where it can be; the plant's inputs.
 
         ``fed``: the signals (B, N).
         """
-        assert front.row is not None and front.low is not None and front.high is not None
-        found = self.picked(fed, front.row, front.states.symbols, 0.5 * (front.high - front.low))
+        assert front.row is not None
+        found = self.picked(fed, front.row, front.states.symbols, _width(front.states, front.origin))
         member, p = found.member, front.parameters
-        low, high = _within(front.low[member], front.high[member], found.low, found.high)
         after = replace(
             front[member], states=restricted(front.states[member], found.low, found.high),
             parameters=None if p is None else restricted(p[member], found.low, found.high),
-            blame=front.blame[member] + found.blame, row=found.row, low=low, high=high,
+            blame=front.blame[member] + found.blame, row=found.row,
         )  # fmt: skip
         return after, found.inputs
 
     def picked(self, fed: TaylorModel, row: Array, symbols: int, width: Array) -> Picked:
         """All that can be picked from the signals ``fed`` (B, N) after the rows ``row`` (B,).
 
-        ``symbols``: how many the states have; ``width`` (B, V): of the pieces, as a share of the box at the start.
+        ``symbols``: how many the states have; ``width`` (B, V): what each variable makes of all that it is compared with.
         """
+        most = LIMIT * max(len(row), 1)
         B, V = len(row), fed.basis.variables
         member, low, high = np.arange(B), -np.ones((B, V)), np.ones((B, V))
         done: list[Picked] = []
@@ -117,6 +125,7 @@ class Selector:
             variable = np.zeros(len(member), np.int64)
             for at, doubt in doubts:
                 found, along = doubt.worth_halving(0.5 * (high - low)[at] * width[member[at]])
+                found &= len(member) < most
                 split[at], variable[at] = found, along
                 for k, choice in enumerate(self.choices):
                     chosen = np.flatnonzero(doubt.possible[:, k] & ~found)
@@ -168,21 +177,22 @@ class Selector:
                 upper = values.range()[1]
                 holds = np.where(np.array(case.strict), upper < 0, upper <= 0).all(1)
                 fits &= ~(before & holds)
-                # TODO negation
+                if len(case.strict) == 1:  # the one condition does not hold there
+                    needed.append(scaled(values, -1.0 * before[:, None]))
             constraints = concatenated(needed) if len(needed) > 1 else needed[0]
             possible[:, k], low[:, k], high[:, k] = _contracted(constraints)
             possible[:, k] &= fits
             low[:, k], high[:, k] = np.where(fits[:, None], low[:, k], -1), np.where(fits[:, None], high[:, k], 1)
-            open_ = ~(constraints.range()[1] <= 0)
-            size = abs(constraints.terms[1 : 1 + V]) * open_
-            slopes += np.where(possible[:, k, None], np.nan_to_num(size.max(2)).T, 0.0)
+            doubtful = ~(constraints.range()[1] <= 0) & possible[:, k, None]
+            share = abs(constraints.terms[1 : 1 + V]) / np.maximum(constraints.spread(), 1e-300)
+            slopes = np.maximum(slopes, np.nan_to_num(np.where(doubtful, share, 0.0)).max(2).T)
         return at, _Doubt(possible, low, high, slopes, y)
 
 
 @dataclass(frozen=True, eq=False)
 class _Doubt:
     """What can be picked: ``possible`` (B, C), on which part of the variables ``low``, ``high`` (B, C, V); ``slopes`` (B, V) of the
-    constraints that are neither true nor false everywhere; ``outputs`` of the network (B, k)."""
+    constraints that are neither true nor false everywhere, as a share of their ranges; ``outputs`` of the network (B, k)."""
 
     possible: Array
     low: Array
@@ -197,14 +207,14 @@ class _Doubt:
         return np.where(several[:, None], share, 0.0)
 
     def worth_halving(self, width: Array) -> tuple[Array, Array]:
-        """Which pieces, and along which variable; ``width`` (B, V) as a share of the box at the start."""
+        """Which pieces, and along which variable; ``width`` (B, V) of the pieces."""
         if not width.shape[1]:
             return np.zeros(len(width), bool), np.zeros(len(width), np.int64)
         shares = np.where(self.possible, (0.5 * (self.high - self.low)).prod(2), 0.0)
         slopes = np.where(width > SMALLEST, self.slopes, 0.0)
         variable = slopes.argmax(1)
         known = np.isfinite(self.outputs.error).all(1)
-        worth = (self.possible.sum(1) > 1) & (shares.sum(1) - 1 > WORTH) & (slopes.max(1) > 0) & known
+        worth = (self.possible.sum(1) > 1) & (shares.sum(1) - 1 > WORTH) & (slopes.max(1) > LINEAR) & known
         return worth, variable
 
 
@@ -250,6 +260,15 @@ def _within(low: Array, high: Array, inner_low: Array, inner_high: Array) -> tup
     return np.where(inner_low <= -1, low, np.maximum(below, low)), np.where(
         inner_high >= 1, high, np.minimum(above, high)
     )
+
+
+def _width(states: TaylorModel, origin: Array) -> Array:
+    """What each variable makes of the states (B, V), as a share of the range of all members of the same initial box."""
+    width = np.zeros((len(origin), states.basis.variables))
+    for which in np.unique(origin):
+        at = origin == which
+        width[at] = np.nan_to_num(shares(states[at])[0], nan=0.0)
+    return width
 
 
 def _halved(member: Array, low: Array, high: Array, variable: Array) -> tuple[Array, Array, Array]:

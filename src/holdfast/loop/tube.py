@@ -43,7 +43,7 @@ class Front:
     """Where B boxes are at one time: ``states`` (B, n), ``parameters`` (B, p) or None; ``origin`` (B,): which initial box each came from.
 
     ``length``: the step that was last good enough. ``blame`` (B, V): what each variable had to do with errors of the controller so far.
-    Controllers that pick a row: ``row`` (B,) picked last, ``low``, ``high`` (B, V): on which part of the variables of the initial box.
+    ``row`` (B,): which row a selecting controller picked last.
     """
 
     time: Fraction
@@ -53,15 +53,12 @@ class Front:
     length: Fraction
     blame: Array
     row: Array | None = None
-    low: Array | None = None
-    high: Array | None = None
 
     def __getitem__(self, chosen: Array) -> Front:
-        given = (self.parameters, self.row, self.low, self.high)
-        p, row, low, high = (None if a is None else a[chosen] for a in given)
+        p, row = self.parameters, self.row
         return replace(
-            self, states=self.states[chosen], parameters=p, origin=self.origin[chosen], blame=self.blame[chosen],
-            row=row, low=low, high=high,
+            self, states=self.states[chosen], parameters=None if p is None else p[chosen],
+            origin=self.origin[chosen], blame=self.blame[chosen], row=None if row is None else row[chosen],
         )  # fmt: skip
 
 
