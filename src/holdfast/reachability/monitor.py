@@ -66,9 +66,9 @@ class Monitor:
     causes: Causes
 
     @staticmethod
-    def of(claim: Claim, system: System, boxes: int) -> Monitor:
-        """Before anything was seen."""
-        observer = Observer(claim, system)
+    def of(claim: Claim, system: System, boxes: int, instants: Sequence[Fraction] = ()) -> Monitor:
+        """Before anything was seen. ``instants``: times that are looked at in any case."""
+        observer = Observer(claim, system, instants)
         J = len(claim.predicates)
         causes = Causes.none(J, boxes, system.basis.variables)
         return Monitor(observer, (), np.zeros((0, J, 2, boxes), bool), causes)

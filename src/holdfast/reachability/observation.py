@@ -89,10 +89,11 @@ class _Leaves:
 
 
 class Observer:
-    """A claim, prepared for the tubes of a system."""
+    """A claim, prepared for the tubes of a system. ``instants``: times that are looked at in any case."""
 
-    def __init__(self, claim: Claim, system: System):
+    def __init__(self, claim: Claim, system: System, instants: Sequence[Fraction] = ()):
         self.claim, self.basis = claim, system.basis
+        self._instants = frozenset(instants)
         plant = system.data.plant
         self._states, signals = len(plant.signals.states), len(plant.signals)
         self._schedule = plant.schedule
@@ -121,11 +122,17 @@ class Observer:
                     self._refine(segment, piece, needed, members, leaves, 0)
         return self._joined(segment, leaves, boxes)
 
+    def atoms(self, segment: Segment, time: Fraction) -> tuple[Array, Array]:
+        """Bounds (B, K) of the atoms at a time within the segment."""
+        with np.errstate(all="ignore"):
+            return self._values(segment, [(time, time)], np.arange(len(segment.origin))).range()
+
     def _pieces(self, segment: Segment) -> list[tuple[Piece, Array]]:
         """Times of the segment that matter, each with the predicates (J,) that it matters to."""
         start, end = segment.start, segment.end
         windows = [p.window for p in self.claim.predicates]
-        marks = sorted({start, end, *(w for window in windows for w in window if start < w < end)})
+        inner = {*self._instants, *(w for window in windows for w in window)}
+        marks = sorted({start, end, *(t for t in inner if start < t < end)})
         found = []
         for u, v in pairwise(marks):
             needed = np.array([a <= u and v <= b and a < b for a, b in windows], bool)
@@ -133,7 +140,7 @@ class Observer:
                 found.append(((u, v), needed))
         for t in marks:
             # every instant of a map; where a signal that is read jumps, as what holds before does not tell
-            if start == end or (t in self._jumps and t > start):
+            if start == end or t in self._instants or (t in self._jumps and t > start):
                 needed = np.array([a <= t <= b for a, b in windows], bool)
             else:  # single instants, and where a window begins as the segment ends; the end of the one before is this one's start
                 needed = np.array([a == t and t in (b, end) and (t > start or t == 0) for a, b in windows], bool)
