@@ -33,6 +33,12 @@ class Formula:
         """Whether it speaks of other times than the one it is read at."""
         return self.operator in "GFU" or any(a.temporal for a in self.arguments)
 
+    @property
+    def atoms(self) -> frozenset[int]:
+        """The numbers of its atoms."""
+        own = frozenset({self.atom} if self.operator == "atom" else ())
+        return own.union(*(a.atoms for a in self.arguments))
+
 
 @dataclass(frozen=True, eq=False)
 class Predicates:
