@@ -1,7 +1,8 @@
-"""Makes the package of random networks importable."""
+"""Makes the package of random networks, and what tests of Taylor models share, importable."""
 
 import sys
 from pathlib import Path
 
-if str(Path(__file__).parent) not in sys.path:
-    sys.path.insert(0, str(Path(__file__).parent))
+for folder in (Path(__file__).parent, Path(__file__).parent.parent / "sets"):
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
