@@ -129,6 +129,11 @@ class Tube:
             for a, b in pairwise(ends):
                 yield Piece(a, b, segment.origin, segment.between(a, b))
 
+    def fronts(self, time: Time) -> list[TaylorModel]:
+        """The states at one time as Taylor models over the variables of each initial box."""
+        at = self._time(time)
+        return [piece.states for piece in self._within(at, at)]
+
     def polygons(self, x: str, y: str, count: int = PIECES) -> list[Array]:
         """Outlines (K, 2) of the pieces in the plane of two states: zonotopes around them, for pictures."""
         from holdfast.reachability.projection import outlines
