@@ -1,8 +1,8 @@
-"""Makes the helper modules of the tests of Taylor models importable."""
+"""Makes the helper modules of these tests, and of those of Taylor models, importable."""
 
 import sys
 from pathlib import Path
 
-folder = str(Path(__file__).parent.parent / "sets")
-if folder not in sys.path:
-    sys.path.insert(0, folder)
+for folder in (Path(__file__).parent, Path(__file__).parent.parent / "sets"):
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
