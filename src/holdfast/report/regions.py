@@ -71,9 +71,11 @@ class Regions:
         self.regions = tuple(self._region(claim, k, context) for k, context in _contexts(claim.formula, "hold"))
 
     def within(self, states: set[int]) -> list[Region]:
-        """Regions of which something can be seen in these states alone."""
+        """Regions of which something can be seen in these states alone: of a conjunction its projection, of what is forbidden all or nothing."""
         found = []
         for region in self.regions:
+            if region.role == "unsafe" and not region.reads <= states:
+                continue  # a trajectory may cross its projection
             seen = [a for a in _atoms(region.formula) if self.atoms[a] and self.atoms[a] <= states]
             if seen:
                 found.append(
@@ -107,7 +109,7 @@ class Regions:
         predicate = claim.predicates[k]
         first, last = (float(t) for t in predicate.window)
         role: Role = "goal"
-        if predicate.formula.operator == "!":
+        if _forbids(predicate.formula):
             role = "unsafe"
         elif context == "hold" and first < last:
             role = "outside"
@@ -123,6 +125,11 @@ def _contexts(formula: Formula, context: str) -> list[tuple[int, str]]:
         formula.operator, [context] * len(formula.arguments)
     )
     return [found for a, c in zip(formula.arguments, inner, strict=True) for found in _contexts(a, c)]
+
+
+def _forbids(formula: Formula) -> bool:
+    """Whether it is the negation of an atom or of a conjunction."""
+    return formula.operator == "!" or (formula.operator == "|" and all(a.operator == "!" for a in formula.arguments))
 
 
 def _atoms(formula: Formula) -> list[int]:

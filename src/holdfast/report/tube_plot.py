@@ -24,7 +24,7 @@ ROLES = {  # role -> colour, how full, hatch
     "unsafe": (RED, 0.25, "////"),
     "outside": (RED, 0.10, None),
 }
-WORDS = {"goal": "to be reached", "unsafe": "never to be entered", "outside": "never to be in (outside the safe set)"}
+WORDS = {"goal": "to be reached", "unsafe": "never to be entered", "outside": "not to be in"}
 MOST = 9  # tubes in one picture
 
 
@@ -132,7 +132,9 @@ def _fill(ax: Axes, area: Area) -> None:
         ax.contourf(area.xs, area.ys, height, levels=[0.5, 1.5], colors=[color], alpha=alpha, zorder=1, hatches=[hatch])
         if not area.inside.all():
             ax.contour(area.xs, area.ys, height, levels=[0.5], colors=[color], linewidths=1.4, zorder=5)
-        ax.fill([], [], color=color, alpha=alpha, hatch=hatch, label=WORDS[area.role])
+        first, last = area.window
+        when = "" if area.always else f", at {first:g}" if first == last else f", from {first:g} to {last:g}"
+        ax.fill([], [], color=color, alpha=alpha, hatch=hatch, label=WORDS[area.role] + when)
 
 
 def _course(ax: Axes, course: Course, jumps: bool) -> None:

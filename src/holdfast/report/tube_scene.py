@@ -37,6 +37,7 @@ class Area:
     ys: Array
     inside: Array
     window: tuple[float, float]
+    always: bool = False  # the window is the whole horizon
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +124,7 @@ def _plane(tube: Tube, regions: Regions, i: int, j: int, paths: Trajectories | N
     middle = np.mean([0.5 * (b.lower + b.upper) for b in tube.initial], axis=0)
     here = regions.within({i, j})
     view = _view(here, middle, i, j, low, high)
-    areas = tuple(_area(region, middle, i, j, view) for region in here)
+    areas = tuple(_area(region, middle, i, j, view, tube) for region in here)
     return Plane(
         (tube.states[i], tube.states[j]), view, tuple(polygons), np.array(times), initial, final, areas,
         None if paths is None else paths.states[:, :, [i, j]],
@@ -156,10 +157,11 @@ def _points(middle: Array, i: int, j: int, xs: Array, ys: Array) -> Array:
     return x
 
 
-def _area(region: Region, middle: Array, i: int, j: int, view: tuple[Array, Array]) -> Area:
+def _area(region: Region, middle: Array, i: int, j: int, view: tuple[Array, Array], tube: Tube) -> Area:
     xs, ys = (np.linspace(view[0][k], view[1][k], GRID) for k in (0, 1))
     holds = region.holds(_points(middle, i, j, xs, ys)).reshape(len(ys), len(xs))
-    return Area(region.role, region.label, xs, ys, holds ^ (region.role != "goal"), region.window)
+    always = region.window == (0.0, float(tube.horizon))
+    return Area(region.role, region.label, xs, ys, holds ^ (region.role != "goal"), region.window, always)
 
 
 def _course(tube: Tube, regions: Regions, i: int, paths: Trajectories | None) -> Course:
