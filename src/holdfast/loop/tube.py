@@ -128,7 +128,7 @@ class System:
     @property
     def symbols(self) -> int:
         """How many symbols a front may have."""
-        return max(48, 8 * self._widths[0])
+        return max(48, 20 * self._widths[0])
 
     def start(self, boxes: Sequence[Box], horizon: Fraction, parameters: Sequence[Box] | None = None) -> Front:
         """Fronts at time 0; ``parameters``: one box for each box of states (None: those of the plant)."""

@@ -19,6 +19,7 @@ from holdfast.sets.monomials import Monomials
 
 Array = np.ndarray
 _U, _TINY = FLOAT64.unit, FLOAT64.tiny
+FLAT = -0.5  # mean logarithm of the sides of a box along principal axes, in those of the box along the coordinates: worth turning
 _UP = 1 + 64 * _U  # covers the few roundings of an error term that is computed in plain arithmetic
 
 
@@ -227,7 +228,10 @@ def _along_axes(symbols: Array) -> tuple[Array, Array]:
     whole = np.isfinite(G).all((1, 2))
     plain = np.where(whole[:, None, None], G, 0.0)
     scale = np.maximum(abs(plain).sum(2), 1e-300)
-    _, U = np.linalg.eigh(np.matmul(plain / scale[:, :, None], np.swapaxes(plain / scale[:, :, None], 1, 2)))
+    unit = plain / scale[:, :, None]
+    _, U = np.linalg.eigh(np.matmul(unit, np.swapaxes(unit, 1, 2)))
+    flat = np.log(np.maximum(abs(np.matmul(np.swapaxes(U, 1, 2), unit)).sum(2), 1e-300)).mean(1) < FLAT
+    U = np.where(flat[:, None, None], U, np.eye(n))
     axes = U * scale[:, :, None]
     share = np.matmul(np.swapaxes(U / scale[:, :, None], 1, 2), plain)  # in which the symbols are axes @ share, nearly
     rest = abs(plain - np.matmul(axes, share)).sum(2)
