@@ -62,6 +62,8 @@ def choose(loop: ClosedLoop, make: Make, h: Model, sample: Sample, budget: Budge
 
     None: those of the states. Deterministic, but for the speed of the machine, which says how many points are tried.
     """
+    if len(loop.states) < FLAT:
+        return None
     rng = np.random.default_rng(0)
     limit = Budget(min(SHARE * budget.left, LONGEST))
     steep = _steepness(loop, h, sample.points)
