@@ -40,12 +40,13 @@ _SLACK = 1e-12  # far more than the rounding of the few operations of one contra
 
 @dataclass(frozen=True, eq=False)
 class Picked:
-    """What goes on, C members: ``member`` (C,) of the batch it came from, ``low``, ``high`` (C, V): on which part of its variables,
-    ``row`` (C,) picked, ``inputs`` (C, m) of the plant over that part. ``blame`` (C, V): what each variable had to do with doubts."""
+    """What goes on, C members: ``member`` (C,) of the batch it came from, ``piece`` (lower, upper, each (C, V)): a part of its variables,
+    ``part`` of that piece's: where ``row`` (C,) is picked, with the plant's ``inputs`` (C, m). ``blame`` (C, V): what each variable had to do
+    with doubts."""
 
     member: Array
-    low: Array
-    high: Array
+    piece: tuple[Array, Array]
+    part: tuple[Array, Array]
     row: Array
     inputs: TaylorModel
     blame: Array
@@ -102,9 +103,13 @@ class Selector:
         assert front.row is not None
         found = self.picked(fed, front.row, front.states.symbols, _width(front.states, front.origin))
         member, p = found.member, front.parameters
+
+        def on_part(model: TaylorModel) -> TaylorModel:
+            # step by step as the inputs were, so that the variables are the same to the last bit
+            return restricted(restricted(model[member], *found.piece), *found.part)
+
         after = replace(
-            front[member], states=restricted(front.states[member], found.low, found.high),
-            parameters=None if p is None else restricted(p[member], found.low, found.high),
+            front[member], states=on_part(front.states), parameters=None if p is None else on_part(p),
             blame=front.blame[member] + found.blame, row=found.row,
         )  # fmt: skip
         return after, found.inputs
@@ -135,8 +140,8 @@ class Selector:
                         value = joined(restricted(value, *box), symbols)
                         done.append(
                             Picked(
-                                member[own], *_within(low[own], high[own], *box),
-                                np.full(len(chosen), choice.row), value, doubt.blame[chosen],
+                                member[own], (low[own], high[own]), box, np.full(len(chosen), choice.row),
+                                value, doubt.blame[chosen],
                             )
                         )  # fmt: skip
             member, low, high = _halved(member[split], low[split], high[split], variable[split])
@@ -223,17 +228,17 @@ def _contracted(constraints: TaylorModel) -> tuple[Array, Array, Array]:
     basis, K = constraints.basis, len(constraints.basis)
     V, terms = basis.variables, constraints.terms
     below, _ = constraints.range()
-    possible = ~(below > 0).any(1)
+    possible = np.asarray(~(below > 0).any(1))
     low, high = -np.ones((len(possible), V)), np.ones((len(possible), V))
     slope = terms[1 : 1 + V]
-    if not V or not len(slope):
+    if not slope.size:
         return possible, low, high
     size = abs(slope)
     # slope . xi <= most: the part that is not linear, at its least
     curved = terms[1 + V : K]
     even = basis.even[1 + V : K].reshape(-1, 1, 1)
     least = np.where(even, np.maximum(-curved, 0.0), abs(curved)).sum(0) + abs(terms[K:]).sum(0) + constraints.error
-    rounding = 4 * gamma(len(terms) + 16, FLOAT64) * constraints.size + _SLACK * 1e-280
+    rounding = 4 * gamma(len(terms) + 16, FLOAT64) * constraints.size + FLOAT64.tiny
     most = least * (1 + _SLACK) - terms[0] + rounding
     for _ in range(CONTRACTIONS):
         smallest = np.minimum(slope * low.T[:, :, None], slope * high.T[:, :, None])
@@ -251,15 +256,6 @@ def _contracted(constraints: TaylorModel) -> tuple[Array, Array, Array]:
         possible &= ~empty
         low, high = np.where(empty[:, None], -1.0, low), np.where(empty[:, None], 1.0, high)
     return possible, low, high
-
-
-def _within(low: Array, high: Array, inner_low: Array, inner_high: Array) -> tuple[Array, Array]:
-    """A sub-box of a sub-box, in the variables of the whole; rounded outward."""
-    center, radius = 0.5 * low + 0.5 * high, 0.5 * (high - low) * (1 + 4 * FLOAT64.unit)
-    below, above = center + radius * inner_low - 8 * FLOAT64.unit, center + radius * inner_high + 8 * FLOAT64.unit
-    return np.where(inner_low <= -1, low, np.maximum(below, low)), np.where(
-        inner_high >= 1, high, np.minimum(above, high)
-    )
 
 
 def _width(states: TaylorModel, origin: Array) -> Array:
@@ -283,8 +279,11 @@ def _together(parts: Sequence[Picked]) -> Picked:
     def joined_up(name: str) -> Array:
         return np.concatenate([getattr(p, name) for p in parts])
 
+    def both(name: str) -> tuple[Array, Array]:
+        return tuple(np.concatenate([getattr(p, name)[side] for p in parts]) for side in (0, 1))  # type: ignore[return-value]
+
     return Picked(
-        joined_up("member"), joined_up("low"), joined_up("high"), joined_up("row"),
+        joined_up("member"), both("piece"), both("part"), joined_up("row"),
         stacked([p.inputs for p in parts]), joined_up("blame"),
     )  # fmt: skip
 
