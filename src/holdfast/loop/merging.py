@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from holdfast.loop.tube import Front
 
 Array = np.ndarray
+POINT = 1e-9  # of the size of a state: a range below is that of a point
 _U, _TINY = FLOAT64.unit, FLOAT64.tiny
 
 
@@ -40,10 +41,11 @@ def merged(front: Front, key: Array, limit: int, smallest: float, variables: tup
     groups: list[Array] = []
     for which in range(int(number.max()) + 1):
         members = np.flatnonzero((number == which) & known)
-        if len(members) > limit:
-            groups += _bisected(members, low, high, limit)
-        elif len(members) > 1:
-            groups += list(members[_blurred(front.states[members], smallest)][:, None])
+        if len(members) > 1:
+            blurred = np.zeros(len(known), bool)
+            blurred[members] = _blurred(front.states[members], smallest)
+            parts = _bisected(members, low, high, limit) if len(members) > limit else list(members[:, None])
+            groups += [part for part in parts if len(part) > 1 or blurred[part[0]]]
     if not groups:
         return front
     alone = np.setdiff1d(np.arange(len(known)), np.concatenate(groups))
@@ -61,7 +63,8 @@ def merged(front: Front, key: Array, limit: int, smallest: float, variables: tup
 def shares(states: TaylorModel) -> tuple[Array, Array]:
     """What each variable (B, V), and what is not polynomial (B,), makes of members: the largest share of the range of all together."""
     low, high = states.range()
-    whole = np.maximum(high.max(0) - low.min(0), 1e-300)
+    whole = high.max(0) - low.min(0)
+    whole = np.maximum(whole, POINT * (1 + abs(high).max(0) + abs(low).max(0)))
     basis = states.basis
     slopes = abs(states.terms[1 : 1 + basis.variables])
     rest = abs(states.terms[len(basis) :]).sum(0) + states.error

@@ -252,8 +252,8 @@ def _contracted(constraints: TaylorModel) -> tuple[Array, Array, Array]:
             above = np.where((slope[v] > 0) & (end < 1), end, 1.0).min(1)
             under = np.where((slope[v] < 0) & (other > -1), other, -1.0).max(1)
             high[:, v], low[:, v] = np.minimum(high[:, v], above), np.maximum(low[:, v], under)
-        empty = (low > high).any(1)
-        possible &= ~empty
+        empty = np.asarray((low > high).any(1))
+        possible = possible & ~empty
         low, high = np.where(empty[:, None], -1.0, low), np.where(empty[:, None], 1.0, high)
     return possible, low, high
 
