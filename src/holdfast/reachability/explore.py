@@ -19,7 +19,9 @@ from holdfast.spec.region import Box
 Array = np.ndarray
 LEADERS = 6  # points that descend
 DESCENTS = 12  # steps, at the most
-DIRECTIONS = 24  # of differences, where there are more variables than that
+DIRECTIONS = 64  # of differences, where there are more variables than that
+NEIGHBOURS = 192  # trajectories for all differences of a step, at the most
+BLOCKS = 4  # of disturbances that switch seldom
 DIFFERENCE = 1e-4
 SHORTEST = 0.05  # of a step that is shortened where nothing was gained
 STEPS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003)  # of the cube, tried at once
@@ -39,12 +41,14 @@ class Space:
 
     def __init__(self, initial: Box, plant: Plant, pieces: int):
         w = plant.disturbances
-        self._pieces = pieces if len(w) and (w.lower < w.upper).any() else 1
+        least, most = _inside(w)
+        self.changing = int((least < most).sum())  # disturbances that are not fixed
+        self._pieces = pieces if self.changing else 1
         boxes = [initial, plant.parameters, *[w] * self._pieces]
         ends = [_inside(box) for box in boxes]
         self._low, self._high = (np.concatenate([e[k] for e in ends]) for k in (0, 1))
         self._cuts = len(initial), len(initial) + len(plant.parameters)
-        self.disturbances = len(w)
+        self._disturbances = len(w)
         self.free = np.flatnonzero(self._low < self._high)
         self.signals = self._cuts[1]  # from here on: disturbances
         self.size = len(self.free)
@@ -61,12 +65,12 @@ class Space:
         values[:, self.free] = np.clip(low + z * (high - low), low, high)
         values[:, self.free] = np.where(z >= 1, high, values[:, self.free])
         a, b = self._cuts
-        w = values[:, b:].reshape(len(z), self._pieces, self.disturbances)
+        w = values[:, b:].reshape(len(z), self._pieces, self._disturbances)
         return Drive(values[:, :a], values[:, a:b], w.transpose(1, 0, 2))
 
 
 def _inside(box: Box) -> tuple[Array, Array]:
-    """Float64 numbers in the box; the ones next to it where it holds none."""
+    """Float64 numbers in the box; the one below where it holds none."""
     low, high = box.inside("float64")
     none = low > high
     return np.where(none, box.lower, low), np.where(none, box.lower, high)
@@ -78,21 +82,22 @@ Margins = Callable[[Array], Array]  # points (P, size) -> (P,); < 0: the claim i
 def explore(margins: Margins, space: Space, rng: np.random.Generator, count: int, rounds: int) -> Iterator[tuple[Array, Array]]:  # fmt: skip
     """Ever better points (P, size) with their margins (P,), the least first: whoever reads them says when it is enough.
 
-    ``count``: points of a round before descent.
+    ``count``: points of a round before descent; ``rounds`` 0: no descent, corners and faces only.
     """
     count = 1 << max(count - 1, 1).bit_length()  # quasi-random points come in powers of two
     sobol = qmc.Sobol(max(space.size, 1), seed=rng)
-    for k in range(rounds if space.size else 1):
+    for k in range(max(rounds, 1) if space.size else 1):
         more = sobol.random(count)[:, : space.size]
         faces = rng.random(more.shape) < np.linspace(0.0, 0.8, len(more))[:, None]
-        z = np.where(faces, np.round(more), more)
+        z = _seldom(space, np.where(faces, np.round(more), more), rng)
         if k == 0:
             z = np.concatenate([_first(space, rng, count), z])
         found = _ranked(z, margins(z))
         yield found
-        z, values = (part[:LEADERS] for part in found)
+        leaders = int(np.clip(NEIGHBOURS // max(min(space.size, DIRECTIONS), 1), 1, LEADERS))
+        z, values = (part[:leaders] for part in found)
         step = 1.0
-        for _ in range(DESCENTS if space.size else 0):
+        for _ in range(DESCENTS if space.size and rounds else 0):
             z, values, step = _descend(margins, space, z, values, step, rng)
             yield _ranked(z, values)
             if step < SHORTEST:
@@ -115,19 +120,29 @@ def _first(space: Space, rng: np.random.Generator, count: int) -> Array:
         corners = np.round(rng.random((count // 2, n)))
         corners[0], corners[1] = 0.0, 1.0
     if size > n:
-        copies = max(2, count // (2 * len(corners)))
-        corners = np.tile(corners, (copies, 1))
-        pieces = (size - n) // (w := len(np.unique(_place(space))))
-        kept = np.tile(np.round(rng.random((len(corners), w))), (1, pieces))
-        switched = np.round(rng.random((len(corners), size - n)))
-        signals = np.where((np.arange(len(corners)) % 2 == 0)[:, None], kept, switched)
-        corners = np.concatenate([corners, signals], axis=1)
+        corners = np.tile(corners, (max(2, count // (2 * len(corners))), 1))
+        signals = np.round(rng.random((len(corners), size - n)))
+        corners = _seldom(space, np.concatenate([corners, signals], axis=1), rng)
     return np.concatenate([np.full((1, size), 0.5), corners])
 
 
-def _place(space: Space) -> Array:
-    """Which disturbance each of the last dimensions belongs to."""
-    return (space.free[space.constant :] - space.signals) % space.disturbances
+def _seldom(space: Space, z: Array, rng: np.random.Generator) -> Array:
+    """The same with disturbances that are constant, change a few times, or (one of four) whenever they may."""
+    n, w = space.constant, space.changing
+    if space.size == n:
+        return z
+    signals = z[:, n:].reshape(len(z), -1, w)
+    pieces = signals.shape[1]
+    blocks = rng.integers(1, BLOCKS + 1, len(z))
+    starts = rng.integers(0, pieces, (len(z), BLOCKS))
+    starts[np.arange(BLOCKS) >= blocks[:, None]] = 0
+    starts[:, 0] = 0
+    first = np.zeros((len(z), pieces), np.int64)
+    first[np.arange(len(z))[:, None], starts] = starts
+    first = np.maximum.accumulate(first, axis=1)
+    kept = np.take_along_axis(signals, first[:, :, None], axis=1)
+    chosen = np.where((np.arange(len(z)) % 4 == 3)[:, None, None], signals, kept)
+    return np.concatenate([z[:, :n], chosen.reshape(len(z), -1)], axis=1)
 
 
 def _descend(

@@ -20,32 +20,33 @@ from holdfast.reachability.explore import Drive, Space, explore
 from holdfast.reachability.monitor import Monitor
 from holdfast.reachability.replay import Replay
 from holdfast.reachability.robustness import Decisive, Robustness, hanging
-from holdfast.reachability.simulate import Simulator
+from holdfast.reachability.simulate import Simulator, horizon_of
 from holdfast.reachability.witness import Witness, witnesses
 from holdfast.spec.formula import Formula
 from holdfast.spec.temporal import Instance
 from holdfast.verdict import Violation
 
 Array = np.ndarray
-CALIBRATED = 16  # trajectories that say how small steps have to be
-LOOK = 0.4  # seconds for a round of trajectories ...
+CALIBRATED = 16  # trajectories that say how small steps have to be, so that ...
+ROUGHLY = 1e-5  # ... states are known up to this share of their size
+WORK = 2e8  # multiplications of a round of trajectories ...
 FEWEST, MOST = 32, 512  # ... but not less, not more of them
 ATTEMPTS = 2  # proofs tried whenever a worse trajectory was found
 FAILURES = 6  # proofs that failed, after which no more are tried
-RESOLUTIONS = (1e-3, 1e-6, 1e-9)  # of the tube, from coarse to fine
+RESOLUTIONS = (1e-2, 1e-4, 1e-7)  # of the tube, from coarse to fine
 KEPT = 0.5  # of the margin must be left when numbers are made short
 
 
 @dataclass(frozen=True)
 class Found:
-    """``violation``: proved, or None. ``margin``: the least one simulated, in units of how much atoms vary (< 0: violated); ``doubt``: why
-    a violation that was simulated is not proved. ``simulated``: how many trajectories."""
+    """``violation``: proved, or None. ``margin``: the least one simulated, in units of how much atoms vary (< 0: violated); ``text``: on what
+    it hangs, or why a violation that was simulated is not proved. ``simulated``: how many trajectories."""
 
     violation: Violation | None
     margin: float
     simulated: int
     seconds: float
-    doubt: str = ""
+    text: str = ""
 
 
 def falsify(
@@ -91,31 +92,38 @@ class _Hunt:
     def run(self, rounds: int) -> Found:
         """Until a violation is proved, or nothing more is to be expected."""
         best, tried = np.inf, np.inf
+        nearest = np.full((1, self.space.size), 0.5)
         for z, values in explore(self.margins, self.space, self.rng, self._count(), rounds):
-            best = min(best, float(values[0]))
+            if values[0] < best:
+                best, nearest = float(values[0]), z[:1]
             # proofs that failed are not worth repeating for a trajectory that is hardly worse
             if best < 0 and self.failures < FAILURES and (self.failures == 0 or best < 1.2 * tried):
                 tried = best
                 for k in range(min(ATTEMPTS, len(z))):
                     violation = self.proved(z[k], float(values[k])) if values[k] < 0 else None
                     if violation is not None:
-                        return self._found(violation, best)
+                        return self._found(violation, best, nearest)
             if self.over():
                 break
-        return self._found(None, best)
+        return self._found(None, best, nearest)
 
-    def _found(self, violation: Violation | None, margin: float) -> Found:
-        return Found(violation, margin, self.simulated, time.monotonic() - self.begin, "" if violation else self.doubt)
+    def _found(self, violation: Violation | None, margin: float, nearest: Array) -> Found:
+        text = "" if violation is not None else self.doubt
+        if not text and violation is None and np.isfinite(margin):
+            drive = self.space.at(nearest)
+            one = self.simulator.run(drive.states, drive.parameters, drive.disturbances)
+            it = self.robustness.decisive(one, drive.parameters, 0)
+            when = f"{'step' if self.claim.discrete else 't ='} {float(it.time):.6g}"
+            text = f"the nearest of {self.simulated} simulated trajectories hangs on {self.claim.texts[it.atom]} at {when}, by {abs(it.margin):.3g}"
+        return Found(violation, margin, self.simulated, time.monotonic() - self.begin, text)
 
     def _count(self) -> int:
         """Trajectories of a round; steps of the simulation are made small enough, units of atoms chosen."""
         z = np.concatenate([self.rng.random((CALIBRATED - 2, self.space.size)), np.zeros((1, self.space.size))])
         drive = self.space.at(np.concatenate([z, np.ones((1, self.space.size))]))
-        self.simulator.calibrate(drive.states, drive.parameters, drive.disturbances)
-        begin = time.monotonic()
+        self.simulator.calibrate(drive.states, drive.parameters, drive.disturbances, ROUGHLY)
         self.of(drive)
-        each = (time.monotonic() - begin) / CALIBRATED
-        return int(np.clip(LOOK / max(each, 1e-9), FEWEST, MOST))
+        return int(np.clip(WORK / max(self.simulator.work, 1.0), FEWEST, MOST))
 
     def proved(self, z: Array, margin: float) -> Violation | None:
         """A proof that starts at or next to a point; None, and ``doubt`` says why, where there is none."""
@@ -151,7 +159,9 @@ class _Hunt:
         monitor = Monitor.of(self.claim, replay.system, 1, [decisive.time])
         seen: list[Segment] = []
         last = 0.0
-        for segments in replay.segments(self.claim.end):
+        for segments in replay.segments(
+            self.claim.end or horizon_of(self.instance)
+        ):  # what is true at 0 shows in a first step
             monitor = monitor.observe(segments)
             seen += segments
             last = float(segments[-1].end) if segments else last

@@ -75,14 +75,21 @@ class Robustness:
             found.append(-plain(self._values, v.reshape(-1, len(signals))).reshape(len(times), count, -1))
         values = np.concatenate(found)
         if self._unit is None:
-            spread = np.nanstd(np.where(np.isfinite(values), values, np.nan), axis=(0, 1))
-            size = np.nanmax(np.where(np.isfinite(values), abs(values), np.nan), axis=(0, 1), initial=0.0)
-            self._unit = np.where(spread > 1e-9 * size, spread, np.where(size > 0, size, 1.0))
+            self._unit = _units(values)
         return values / self._unit
 
     def unit(self, atom: int) -> float:
         """What an atom is measured in."""
         return 1.0 if self._unit is None else float(self._unit[atom])
+
+
+def _units(values: Array) -> Array:
+    """How much each atom (times, P, K) varies; trajectories that escape must not make it meaningless."""
+    known = np.where(np.isfinite(values), np.clip(values, -1e150, 1e150), np.nan)
+    spread, size = np.nanstd(known, axis=(0, 1)), np.nanmax(abs(known), axis=(0, 1), initial=0.0)
+    unit = np.where(spread > 1e-9 * size, spread, np.where(size > 0, size, 1.0))
+    found: Array = np.fmin(unit, 1e3 * (1 + np.nan_to_num(np.nanmax(abs(known[0]), axis=0, initial=0.0))))
+    return found
 
 
 def hanging(formula: Formula, unit: Callable[[int], float], atoms: Array) -> int:
@@ -124,25 +131,25 @@ class _Table:
             empty = np.inf if operator == "&" else -np.inf
             if not values:
                 return np.full((last - first + 1, self._atoms.shape[1]), empty)
-            found: Array = (np.minimum if operator == "&" else np.maximum).reduce(values)
+            found: Array = (np.fmin if operator == "&" else np.fmax).reduce(values)
             return found
         begin, end = self._window(formula, first)[0], self._window(formula, last)[1]
         if operator == "U":
             held, goal = self.value(arguments[0], first, end), self.value(arguments[1], begin, end)
             return np.stack([self._until(held, goal, formula, i, first, begin) for i in range(first, last + 1)])
         inner = self.value(arguments[0], begin, end)
-        reduce = np.min if operator == "G" else np.max
+        join = np.fmin if operator == "G" else np.fmax  # what comes after a trajectory is lost does not count
         rows = []
         for i in range(first, last + 1):
             a, b = self._window(formula, i)
-            rows.append(reduce(inner[a - begin : b + 1 - begin], axis=0))
+            rows.append(join.reduce(inner[a - begin : b + 1 - begin], axis=0))
         return np.stack(rows)
 
     def _until(self, held: Array, goal: Array, formula: Formula, i: int, first: int, begin: int) -> Array:
         a, b = self._window(formula, i)
-        before = np.minimum.accumulate(held[i - first : b + 1 - first], axis=0)
+        before = np.fmin.accumulate(held[i - first : b + 1 - first], axis=0)
         before = np.concatenate([np.full_like(before[:1], np.inf), before[:-1]])  # at all times before, not at the last
-        best: Array = np.minimum(goal[a - begin : b + 1 - begin], before[a - i :]).max(0)
+        best: Array = np.fmax.reduce(np.minimum(goal[a - begin : b + 1 - begin], before[a - i :]))
         return best
 
     def decisive(self, formula: Formula, i: int) -> Decisive:
@@ -155,17 +162,17 @@ class _Table:
             return self.decisive(arguments[0], i)
         if operator in "&|":
             values = [float(self.value(a, i, i)[0, 0]) for a in arguments]
-            return self.decisive(arguments[int(np.argmin(values) if operator == "&" else np.argmax(values))], i)
+            return self.decisive(arguments[_least(values) if operator == "&" else _most(values)], i)
         a, b = self._window(formula, i)
         if operator == "U":
             held, goal = self.value(arguments[0], i, b)[:, 0], self.value(arguments[1], a, b)[:, 0]
-            before = np.concatenate([[np.inf], np.minimum.accumulate(held)[:-1]])[a - i :]
-            j = int(np.argmax(np.minimum(goal, before)))
+            before = np.concatenate([[np.inf], np.fmin.accumulate(held)[:-1]])[a - i :]
+            j = _most(np.minimum(goal, before))
             if goal[j] <= before[j]:
                 return self.decisive(arguments[1], a + j)
-            return self.decisive(arguments[0], i + int(np.argmin(held[: a + j - i])))
+            return self.decisive(arguments[0], i + _least(held[: a + j - i]))
         inner = self.value(arguments[0], a, b)[:, 0]
-        return self.decisive(arguments[0], a + int(np.argmin(inner) if operator == "G" else np.argmax(inner)))
+        return self.decisive(arguments[0], a + (_least(inner) if operator == "G" else _most(inner)))
 
     def _window(self, formula: Formula, i: int) -> tuple[int, int]:
         """Which times lie in the window of an operator that is read at time number i; the nearest one where none does."""
@@ -186,6 +193,14 @@ class _Table:
         found = [self._span(a, *r) for a, r in zip(formula.arguments, ranges, strict=True)]
         known = [f for f in found if f is not None]
         return (min(a for a, _ in known), max(b for _, b in known)) if known else None
+
+
+def _least(values: Array | list[float]) -> int:
+    return int(np.argmin(np.where(np.isnan(values), np.inf, values)))
+
+
+def _most(values: Array | list[float]) -> int:
+    return int(np.argmax(np.where(np.isnan(values), -np.inf, values)))
 
 
 def _ends(formula: Formula, start: Fraction) -> set[Fraction]:

@@ -63,14 +63,13 @@ class Simulator:
         changes = {begin for signal in plant.schedule for begin, _ in signal if begin < horizon}
         cuts = {*self.samples, *changes, *(t for t in instants if 0 <= t <= horizon), Fraction(0), horizon}
         self._cuts = sorted(cuts) if not self.map else [Fraction(k) for k in range(int(horizon) + 1)]
-        self.parts = max(
-            1, -(-MOMENTS // max(len(self._cuts) - 1, 1))
-        )  # steps between two cuts, made finer by `calibrate`
+        # steps between two cuts, made finer by `calibrate`
+        self.parts = max(1, -(-MOMENTS // max(len(self._cuts) - 1, 1)))
 
     def _samples(self) -> list[Fraction]:
         """When the controller computes its output and disturbances may change."""
-        if self.map:
-            return [Fraction(k) for k in range(int(self.horizon))]
+        if self.map or not self.horizon:
+            return [Fraction(k) for k in range(max(1, int(self.horizon)))]
         length = self.period if self.period is not None else self.horizon / PIECES
         return [k * length for k in range(-(-self.horizon // length))]
 
@@ -78,6 +77,13 @@ class Simulator:
     def pieces(self) -> int:
         """How many values in a row a disturbance may take."""
         return len(self.samples)
+
+    @property
+    def work(self) -> float:
+        """What one trajectory costs, about: multiplications."""
+        steps = (len(self._cuts) - 1) * (1 if self.map else 4 * self.parts)
+        control = 0.0 if self._control is None else self._control.work
+        return steps * _work(self._dynamics) + control * (steps if self._continuous else len(self.samples))
 
     def calibrate(self, states: Array, parameters: Array, disturbances: Array, tolerance: float = TOLERANCE) -> None:
         """Makes steps so small that halving them hardly changes these trajectories."""
@@ -90,7 +96,7 @@ class Simulator:
             known = np.isfinite(before).all((0, 2)) & np.isfinite(after).all((0, 2))
             same = after[::2, known]  # the same times
             size = 1e-3 + abs(same).max((0, 1), initial=0.0)
-            if known.any() and (abs(same - before[:, known]) <= tolerance * size).all():
+            if not known.any() or (abs(same - before[:, known]) <= tolerance * size).all():
                 self.parts //= 2
                 return
             before = after
@@ -143,6 +149,12 @@ class Simulator:
         return x + (h / 6) * (k1 + 2 * (k2 + k3) + k4)
 
 
+def _work(problem: Problem) -> float:
+    """Multiplications of one evaluation, about; a function counts for some."""
+    shapes = sum(float(np.prod(node.shape)) for node in problem.graph.nodes)
+    return 10 * shapes + sum(np.size(p) for p in problem.parameters.values())
+
+
 class _Control:
     """What the controller does with signals (P, S): (inputs of the plant, row picked)."""
 
@@ -153,6 +165,11 @@ class _Control:
         inputs = controller.plant_inputs
         self._inputs = None if inputs is None else flat_problem(inputs, FLOAT64)
         self._rows = [[_Case(case) for case in cases] for cases in controller.rows]
+
+    @property
+    def work(self) -> float:
+        """Of one use, about."""
+        return max(map(_work, self._networks))
 
     def before(self, count: int) -> Array | None:
         """The rows that count as picked before the start; None where none is ever picked, -1 where none was."""
