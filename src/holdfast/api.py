@@ -150,7 +150,7 @@ def verify_problem(
     this version cannot decide is UNKNOWN (`Reason.UNSUPPORTED`); after an interrupt the instances that were not run are
     UNKNOWN (`Reason.INTERRUPTED`). Raises `holdfast.InputError` where the file cannot be used.
     """
-    from holdfast.invariance.decide import decide
+    from holdfast.reachability.decide import decide
 
     start = time.monotonic()
     loaded = _problem(problem)

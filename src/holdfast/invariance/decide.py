@@ -31,7 +31,7 @@ QUICK = 1.0  # seconds of falsification before anything is proved ...
 SHORT = 0.3  # ... of other claims than invariance: most of them are true
 LONGER = 10.0  # and after a proof has failed
 EMPTY = 2.0  # to find out whether a set without a sampled point has none
-__all__ = ["decide"]
+__all__ = ["decide", "networks_of", "verdict_of"]
 
 
 @dataclass
@@ -212,7 +212,7 @@ def _writer(path: Path, run: _Run, more: Mapping[str, Any]) -> CertificateWriter
 
     header = {
         "format": "holdfast-loop-certificate", "version": 1, "problem": run.problem.sha256, "instance": run.instance.id,
-        "networks": _networks(run.instance),
+        "networks": networks_of(run.instance),
         "producer": f"holdfast {holdfast.__version__}", "mode": "boxes", **more,
     }  # fmt: skip
     try:
@@ -221,7 +221,7 @@ def _writer(path: Path, run: _Run, more: Mapping[str, Any]) -> CertificateWriter
         raise InputError(f"{path}: the certificate cannot be written ({error.strerror})") from None
 
 
-def _networks(instance: Instance) -> dict[str, str]:
+def networks_of(instance: Instance) -> dict[str, str]:
     """Files as the problem names them, and their hashes."""
     found: dict[str, str] = {}
     controller = instance.document.get("controller", {})
@@ -258,25 +258,31 @@ def _certificate(run: _Run, answer: _Answer, writer: CertificateWriter | None, p
 
 
 def _result(run: _Run, answer: _Answer, status: CertificateStatus | None) -> Result:
-    verdict = {
-        Reason.PROVED: Verdict.VERIFIED,
-        Reason.VACUOUS_REGION: Verdict.VERIFIED,
-        Reason.WITNESS: Verdict.FALSIFIED,
-        Reason.TIME: Verdict.TIMEOUT,
-    }.get(answer.reason, Verdict.UNKNOWN)
+    verdict = verdict_of(answer.reason)
     boxes = sum(done.outcome.boxes for done in run.proved)
     statistics = {"sub-problems": boxes, "conditions": len(run.proved), "phases": run.phases, **run.notes}
     statistics["margins"] = [
         {"condition": d.condition.purpose, "proved": d.holds, "sub-problems": d.outcome.boxes, "seconds": d.seconds} for d in run.proved
     ]  # fmt: skip
     provenance = {
-        "problem": run.problem.sha256, "instance": run.instance.id, "networks": _networks(run.instance),
+        "problem": run.problem.sha256, "instance": run.instance.id, "networks": networks_of(run.instance),
         "arithmetic": "float64, outward rounded", "seed": run.seed, "workers": run.workers,
     }  # fmt: skip
     return Result(
         verdict, answer.reason, answer.detail, answer.found, answer.bound, run.budget.seconds, statistics, "real",
         provenance, status,
     )  # fmt: skip
+
+
+def verdict_of(reason: Reason) -> Verdict:
+    """What a reason to stop means for a claim about a closed loop."""
+    return {
+        Reason.PROVED: Verdict.VERIFIED,
+        Reason.VACUOUS_REGION: Verdict.VERIFIED,
+        Reason.VACUOUS_OUTPUT: Verdict.VERIFIED,
+        Reason.WITNESS: Verdict.FALSIFIED,
+        Reason.TIME: Verdict.TIMEOUT,
+    }.get(reason, Verdict.UNKNOWN)
 
 
 def _called(problem: Problem, instance: Instance) -> str:

@@ -12,6 +12,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from holdfast.bounds.enclosure import Problem
 from holdfast.loop.tube import Front, System
 from holdfast.reachability.claim import Claim
 from holdfast.reachability.limits import blown
@@ -121,10 +122,18 @@ def _weights(front: Front, before: Front, origin: int) -> tuple[float, ...]:
 
 def prove(
     make: Callable[[int | None], System], claim: Claim, cell: Cell, horizon: Fraction, budget: Budget, workers: int,
-    tell: Callable[[Outcome], None] = lambda _: None,
+    pause: Callable[[], bool] = lambda: False, tell: Callable[[Outcome], None] = lambda _: None,
 ) -> Outcome:  # fmt: skip
-    """Prove the claim for all initial states and constants of a cell. ``make``: the system with polynomials of a degree (None: chosen)."""
-    system, first = _degree(make, claim, cell, horizon, budget)
+    """Prove the claim for all initial states and constants of a cell. ``make``: the system with polynomials of a degree (None: chosen).
+
+    ``pause``: called when the whole cell could not be proved, and then now and then; True ends the search.
+    """
+    system = make(None)
+    (first,) = explore(system, claim, [cell], horizon, budget.expired)
+    if first.kind == "failed":
+        if pause():
+            return Outcome(open=[cell], followed=1, degree=system.degree, worst=first)
+        system, first = _degree(make, system, first, claim, cell, horizon, budget)
     outcome = Outcome(followed=1, degree=system.degree)
     if first.kind != "failed":
         outcome.proved = float(first.kind == "proved")
@@ -165,6 +174,8 @@ def prove(
                         outcome.worst = end
                         stack += _parts(system, one, end, 2 if len(stack) >= FEWEST else 4)
             tell(outcome)
+            if pause():
+                break
     finally:
         if team is not None:
             team.close()
@@ -174,14 +185,12 @@ def prove(
 
 
 def _degree(
-    make: Callable[[int | None], System], claim: Claim, cell: Cell, horizon: Fraction, budget: Budget
-) -> tuple[System, Ended]:
+    make: Callable[[int | None], System], system: System, end: Ended, claim: Claim, cell: Cell, horizon: Fraction, budget: Budget
+) -> tuple[System, Ended]:  # fmt: skip
     """The degree of polynomials that gets the whole cell furthest, and what became of it then."""
-    system = make(None)
-    (end,) = explore(system, claim, [cell], horizon, budget.expired)
     best = system, end
     for degree in range(system.degree + 1, HIGHEST + 1) if system.basis.variables else ():
-        if best[1].kind != "failed" or budget.left < 20 * budget.seconds / 10:
+        if best[1].kind != "failed" or budget.left < 2 * budget.seconds:
             break
         higher = make(degree)
         (other,) = explore(higher, claim, [cell], horizon, budget.expired)
@@ -194,9 +203,8 @@ def _degree(
 
 def _entries(system: System) -> int:
     """Numbers of the largest array that one box needs, about."""
-    widths = [
-        int(np.prod(n.shape)) for p in (system.control, system.dynamics) if hasattr(p, "graph") for n in p.graph.nodes
-    ]
+    problems = [p for p in (system.control, system.dynamics) if isinstance(p, Problem)]
+    widths = [int(np.prod(node.shape)) for p in problems for node in p.graph.nodes]
     widest = max(widths, default=1)
     return (len(system.basis) + system.symbols + widest) * widest + len(system.basis.left) * min(widest, 64)
 
