@@ -91,8 +91,8 @@ class Monitor:
         return found
 
     def finish(self, front: Front, system: System) -> Monitor:
-        """With the last states of a map, which no segment holds."""
-        if system.kind != "map":
+        """With the last states where no segment holds them: those of a map, and of claims about time 0 only."""
+        if system.kind != "map" and self.times:
             return self
         rest = system.rest(front, None, np.zeros((0, 0)))
         return self.observe([Segment(front.time, front.time, front.origin, front.states, rest, None)])

@@ -30,7 +30,7 @@ from holdfast.transforms.live_elements import live_elements
 
 Array = np.ndarray
 Piece = tuple[Fraction, Fraction]
-HALVINGS = 4  # of a segment's time, where the claim is lost unless a predicate is known
+HALVINGS = 7  # of a segment's time, where the claim is lost unless a predicate is known
 FEWER = 3  # elsewhere
 
 
@@ -163,45 +163,46 @@ class Observer:
 
     def _refine(
         self, segment: Segment, piece: Piece, needed: Array, members: Array, leaves: _Leaves, level: int
-    ) -> None:
-        """Decides as much as can be on a piece of time, on its halves where that helps."""
+    ) -> Array:
+        """Decides as much as can be on a piece of time, on its halves where that helps; for which members the claim is lost."""
         u, v = piece
         values = self._values(segment, [piece], members)
         known, possible = self._judged(values)
         self._keep(leaves, piece, members, known, possible)
         depth = np.where(self.must, HALVINGS, FEWER)
-        undecided = needed & possible & ~known
-        again = (undecided & (level < depth) & (u < v)).any(1)
-        final = ~again
+        again = (needed & possible & ~known & (level < depth) & (u < v)).any(1)
+        final = needed & ~known & ~again[:, None]
+        self._blame(leaves, segment, piece, members, final, values)
+        lost: Array = (final & self.must).any(1)
         if again.any() and level == 0:
-            again = self._hopeful(segment, piece, needed, members, again, leaves)
-        self._blame(leaves, segment, piece, members, needed & ~known & final[:, None], values)
-        if again.any():
-            middle = (u + v) / 2
-            for half in ((u, middle), (middle, v)):
-                self._refine(segment, half, needed, members[again], leaves, level + 1)
+            hopeless = self._hopeless(segment, piece, needed, members, again, leaves)
+            lost, again = lost | hopeless, again & ~hopeless
+        middle = (u + v) / 2
+        for half in ((u, middle), (middle, v)):
+            chosen = np.flatnonzero(again & ~lost)
+            if len(chosen):
+                lost[chosen] = self._refine(segment, half, needed, members[chosen], leaves, level + 1)
+        return lost
 
-    def _hopeful(
-        self, segment: Segment, piece: Piece, needed: Array, members: Array, again: Array, leaves: _Leaves
+    def _hopeless(
+        self, segment: Segment, piece: Piece, needed: Array, members: Array, asked: Array, leaves: _Leaves
     ) -> Array:
-        """Which members are not undecided at single instants already, where that loses the claim: shorter pieces would not help."""
+        """Which members are undecided at single instants already, where that loses the claim: shorter pieces would not help."""
         must = needed & self.must
+        found = np.zeros(len(members), bool)
         if not must.any():
-            return again
-        (u, v), chosen = piece, members[again]
+            return found
+        (u, v), chosen = piece, members[asked]
         instants = [(u, u), ((u + v) / 2, (u + v) / 2), (v, v)]
         values = self._values(segment, instants, chosen)
         known, possible = self._judged(values)
-        hopeless = np.zeros(len(chosen), bool)
         for k, instant in enumerate(instants):
             part = slice(k * len(chosen), (k + 1) * len(chosen))
             self._keep(leaves, instant, chosen, known[part], possible[part])
             lost = must & ~known[part]
-            hopeless |= lost.any(1)
+            found[asked] |= lost.any(1)
             self._blame(leaves, segment, instant, chosen, lost, values[part])
-        left = again.copy()
-        left[np.flatnonzero(again)[hopeless]] = False
-        return left
+        return found
 
     def _values(self, segment: Segment, pieces: Sequence[Piece], members: Array) -> TaylorModel:
         """The atoms, piece by piece."""
