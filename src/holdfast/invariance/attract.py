@@ -16,7 +16,7 @@ import numpy as np
 
 from holdfast.errors import InputError
 from holdfast.graph import Model
-from holdfast.invariance.axes import choose, for_band
+from holdfast.invariance.axes import FLAT, choose, for_band
 from holdfast.invariance.band import Sample
 from holdfast.invariance.contraction import Contraction
 from holdfast.invariance.equilibrium import Linearisation, largest_contraction, newton
@@ -261,7 +261,7 @@ def _stage(
                 condition, axes = later(loop, kept, stage), None
                 result = effort.prove(condition)
                 if not result.holds and not result.points:  # perhaps only too many boxes
-                    axes = _axes(loop, kept, stage, cloud.sample(hole), effort)
+                    axes = _axes(loop, kept, stage, cloud, hole, effort)
                     condition = condition if axes is None else later(loop, kept, stage, axes)
                     result = result if axes is None else effort.prove(condition)
                 if result.holds:
@@ -275,10 +275,12 @@ def _stage(
 
 
 def _axes(
-    loop: ClosedLoop, kept: Sequence[Sublevel], stage: Sublevel, sample: Sample, effort: Effort
+    loop: ClosedLoop, kept: Sequence[Sublevel], stage: Sublevel, cloud: Cloud, hole: float, effort: Effort
 ) -> Oblique | None:
+    if len(loop.states) < FLAT:
+        return None
     budget = Budget(min(effort.seconds, max(effort.budget.left, 0.0)))
-    return choose(loop, lambda axes: later(loop, kept, stage, axes), stage.h, sample, budget)
+    return choose(loop, lambda axes: later(loop, kept, stage, axes), stage.h, cloud.sample(hole), budget)
 
 
 def _sublevel(loop: ClosedLoop, text: str, value: float, domain: Box, number: int) -> Sublevel:
