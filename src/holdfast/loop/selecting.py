@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 LIMIT = 64  # members of one initial box (and one row picked before) at the start of a period
+HALVED = 4  # times as many pieces at the most
 SMALLEST = 1 / 8  # of all states of an initial box at that time: pieces are not halved below
 WORTH = 0.1  # of a piece: what several rows share of it, below which it is not halved
 LINEAR = 0.1  # of the range of a constraint: the part of one variable, below which halving that one separates nothing
@@ -101,7 +102,8 @@ class Selector:
         ``fed``: the signals (B, N).
         """
         assert front.row is not None
-        found = self.picked(fed, front.row, front.states.symbols, _width(front.states, front.origin))
+        most = HALVED * LIMIT * len(np.unique(front.origin))
+        found = self.picked(fed, front.row, front.states.symbols, _width(front.states, front.origin), most)
         member, p = found.member, front.parameters
 
         def on_part(model: TaylorModel) -> TaylorModel:
@@ -114,12 +116,12 @@ class Selector:
         )  # fmt: skip
         return after, found.inputs
 
-    def picked(self, fed: TaylorModel, row: Array, symbols: int, width: Array) -> Picked:
+    def picked(self, fed: TaylorModel, row: Array, symbols: int, width: Array, most: int) -> Picked:
         """All that can be picked from the signals ``fed`` (B, N) after the rows ``row`` (B,).
 
-        ``symbols``: how many the states have; ``width`` (B, V): what each variable makes of all that it is compared with.
+        ``symbols``: how many the states have; ``width`` (B, V): what each variable makes of all that it is compared with;
+        ``most``: pieces, beyond which none is halved.
         """
-        most = LIMIT * max(len(row), 1)
         B, V = len(row), fed.basis.variables
         member, low, high = np.arange(B), -np.ones((B, V)), np.ones((B, V))
         done: list[Picked] = []
@@ -130,7 +132,7 @@ class Selector:
             variable = np.zeros(len(member), np.int64)
             for at, doubt in doubts:
                 found, along = doubt.worth_halving(0.5 * (high - low)[at] * width[member[at]])
-                found &= len(member) < most
+                found &= len(member) + sum(len(p.member) for p in done) < most
                 split[at], variable[at] = found, along
                 for k, choice in enumerate(self.choices):
                     chosen = np.flatnonzero(doubt.possible[:, k] & ~found)
@@ -190,7 +192,7 @@ class Selector:
             low[:, k], high[:, k] = np.where(fits[:, None], low[:, k], -1), np.where(fits[:, None], high[:, k], 1)
             doubtful = ~(constraints.range()[1] <= 0) & possible[:, k, None]
             share = abs(constraints.terms[1 : 1 + V]) / np.maximum(constraints.spread(), 1e-300)
-            slopes = np.maximum(slopes, np.nan_to_num(np.where(doubtful, share, 0.0)).max(2).T)
+            slopes = np.maximum(slopes, np.nan_to_num(np.where(doubtful, share, 0.0)).max(2, initial=0.0).T)
         return at, _Doubt(possible, low, high, slopes, y)
 
 
