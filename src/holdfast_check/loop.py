@@ -44,7 +44,7 @@ from holdfast_check.problem import (
 )
 from holdfast_check.property import number as exact
 from holdfast_check.query import Query
-from holdfast_check.sampled import Hold, held
+from holdfast_check.sampled import Hold, held, turned
 from holdfast_check.slicing import parted
 
 SKEW = ("coordinates",)
@@ -149,7 +149,7 @@ def invariant(problem: Problem, claim: Mapping[str, Any], proof: Any, todo: Obli
     given, method = claim["set"], proof.get("method")
     facets, ode = problem.facets(given), problem.kind == "ode"
     if problem.period is not None:
-        kept_while_held(problem, given, keys(proof, "method", "hold"), todo)
+        kept_while_held(problem, given, keys(proof, "method", "hold", more=SKEW), todo)
     elif facets is not None and ode:
         faces(problem, facets, keys(proof, "method", "bases"), todo)
     elif facets is not None:
@@ -256,8 +256,10 @@ def image(problem: Problem, given: Mapping[str, Any], proof: Any, todo: Obligati
 
 
 def kept_while_held(problem: Problem, given: Mapping[str, Any], proof: Mapping[str, Any], todo: Obligations) -> None:
-    n, data = len(problem.states), keys(proof["hold"], "order", "states", "remainder")
-    boxes = []
+    n, data, boxes = len(problem.states), keys(proof["hold"], "order", "states", "remainder"), []
+    if (matrix := skewed(proof, n)) is not None:
+        require("ellipsoid" in given, "only ellipsoids of sampled loops have other coordinates")
+        problem, given = turned(problem, given, matrix)
     for key in ("states", "remainder"):
         require(isinstance(data[key], list) and len(data[key]) == 2, f"{key} does not have two ends")
         boxes.append(list(zip(*(texts(ends, n) for ends in data[key]), strict=True)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
+from itertools import cycle, islice, pairwise
 from math import factorial
 from typing import Any
 
@@ -19,17 +19,18 @@ import numpy as np
 from holdfast_check.arithmetic import Invalid, Unreadable
 from holdfast_check.bounds import enclose
 from holdfast_check.conditions import MINUS, Case, queried, singular
+from holdfast_check.contraction import congruent
 from holdfast_check.derivative import Derivatives
 from holdfast_check.flow import along, jacobian
 from holdfast_check.formula import Formulas, Sum, number, plus, scale
-from holdfast_check.matrices import times
-from holdfast_check.problem import Inequality, Pair, Problem
+from holdfast_check.matrices import Matrix, inverse, times
+from holdfast_check.problem import Inequality, Pair, Problem, affine
 from holdfast_check.property import enclosing
 from holdfast_check.query import Query
 from holdfast_check.slicing import sliced
 
 HIGHEST = 12  # order
-PIECES = 64  # boxes over which the bounds of controllers and Jacobians are joined
+PIECES = 64  # (a power of two) boxes over which the bounds of controllers and Jacobians are joined
 WIDER = Fraction(1, 2**36)
 Box = list[Pair]
 Tick = Callable[[], None]
@@ -42,6 +43,30 @@ class Hold:
     order: int
     states: Box
     remainder: Box
+
+
+@dataclass
+class Turned(Problem):
+    """The same loop in coordinates z = Y (x - center)."""
+
+    rows: Matrix = ()
+    center: Sequence[Fraction] = ()
+
+    def variables(self, x: Sequence[Sum], free: Sequence[Sum]) -> dict[str, Sum]:
+        shift = [Fraction(0)] * len(x)
+        back = [plus(affine(row, x, shift), number(c)) for row, c in zip(inverse(self.rows), self.center, strict=True)]
+        return super().variables(back, free)
+
+    def plant_rates(self, f: Formulas, x: Sequence[Sum], free: Sequence[Sum], inputs: Mapping[str, Sum]) -> list[Sum]:
+        rates = super().plant_rates(f, x, free, inputs)
+        return [affine(row, rates, [Fraction(0)] * len(row)) for row in self.rows]
+
+
+def turned(problem: Problem, given: Mapping[str, Any], Y: Matrix) -> tuple[Problem, Mapping[str, Any]]:
+    """The loop, and an ellipsoid, in such coordinates."""
+    center, P, level = problem.ellipsoid(given["ellipsoid"])
+    ellipsoid = {"P": congruent(P, inverse(Y)), "level": level}  # about 0
+    return Turned(**vars(problem), rows=Y, center=center), {"ellipsoid": ellipsoid}
 
 
 def held(problem: Problem, given: Mapping[str, Any], X: Box, hold: Hold, tick: Tick) -> tuple[Query, list[Query]]:
@@ -78,15 +103,11 @@ def sizes(problem: Problem) -> tuple[int, int, int, int]:
     return len(problem.states), len(problem.inputs), len(problem.disturbances), len(problem.parameters)
 
 
-def opaque(f: Formulas, sums: Sequence[Sum]) -> list[Sum]:
-    """The same values as variables, which do not move with what they are made of."""
-    return f.elements(f.emit(sums)) if sums else []
-
-
 def inputs(problem: Problem, f: Formulas, x: Sequence[Sum], free: Sequence[Sum]) -> dict[str, Sum]:
-    """What the controller holds."""
+    """What the controller holds: variables, which do not move with what they are made of."""
     made = problem.controls(f, x, free)
-    return dict(zip(problem.inputs, opaque(f, [made[u] for u in problem.inputs]), strict=True))
+    values = f.elements(f.emit([made[u] for u in problem.inputs])) if problem.inputs else []
+    return dict(zip(problem.inputs, values, strict=True))
 
 
 def nominal(problem: Problem) -> list[Fraction]:
@@ -167,13 +188,8 @@ def series(M: Sequence[Sequence[Fraction]], c: Sequence[Fraction], h: Fraction) 
         if 2 * rate <= k + 1 and (k > 2 * rate + 24 or not any(term)):
             rest = max(term)
             return [v + rest if any(c) else v for v in total]
-        term = [above(v * h / (k + 1)) for (v,) in times(M, [[v] for v in term])]
+        term = [Fraction(-(-v * h * 2**200 // (k + 1)), 2**200) for (v,) in times(M, [[v] for v in term])]  # upward
     raise Invalid("disturbances move the state too fast within a period")
-
-
-def above(q: Fraction) -> Fraction:
-    """Not less, with a short denominator."""
-    return Fraction(-((-q.numerator << 200) // q.denominator), 1 << 200)
 
 
 def remainder(problem: Problem, hold: Hold, U: Box, d: Sequence[Fraction]) -> Query:
@@ -183,7 +199,8 @@ def remainder(problem: Problem, hold: Hold, U: Box, d: Sequence[Fraction]) -> Qu
     named = dict(zip(problem.inputs, u, strict=True))
     problem_rates = problem.plant_rates(f, x, [*w, *p], named)
     f.emit(problem_rates)
-    last, factor = along(f, x, nominal_rates(problem, f, x, p, named), hold.order)[-1], period_power(problem, hold)
+    last = along(f, x, nominal_rates(problem, f, x, p, named), hold.order)[-1]
+    factor = (problem.period or Fraction(0)) ** hold.order / factorial(hold.order)
     cases: list[Case] = []
     for value, (low, high), more_ in zip(last, hold.remainder, d, strict=True):
         bottom, top = low + more_, high - more_
@@ -195,10 +212,6 @@ def remainder(problem: Problem, hold: Hold, U: Box, d: Sequence[Fraction]) -> Qu
     f.emit([row[0][0] for row in cases])
     cases += [[(value, False)] for value in singular(f)]
     return queried(f, [([*hold.states, *U, *free], cases)])
-
-
-def period_power(problem: Problem, hold: Hold) -> Fraction:
-    return (problem.period or Fraction(0)) ** hold.order / factorial(hold.order)
 
 
 def stays(problem: Problem, hold: Hold, X: Box) -> Query:
@@ -255,9 +268,7 @@ def joined(f: Formulas, place: int, box: Box, tick: Tick) -> Box:
     low, high = (enclosing([pair[upper] for pair in box], bool(upper)) for upper in (0, 1))
     boxes = [(low, high)]
     wide = [i for i in range(len(box)) if high[i] > low[i]]
-    turn = 0
-    while wide and 2 * len(boxes) <= PIECES:
-        i, turn = wide[turn % len(wide)], turn + 1
+    for i in islice(cycle(wide), PIECES.bit_length() - 1):
         boxes = [half for piece in boxes for half in halves(*piece, i)]
     below, above_ = enclose(nodes, output, (np.array([a for a, _ in boxes]), np.array([b for _, b in boxes])), tick)
     if not (np.isfinite(below).all() and np.isfinite(above_).all()):

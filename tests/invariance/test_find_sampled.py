@@ -12,11 +12,12 @@ import scipy.linalg
 from scipy.integrate import solve_ivp
 
 from holdfast.errors import InputError
+from holdfast.invariance.ball import Ball
 from holdfast.invariance.find_sampled import find_sampled
 from holdfast.invariance.held_samples import Flight
 from holdfast.invariance.held_slopes import HeldSlopes, held_slopes
 from holdfast.invariance.prove import prove
-from holdfast.invariance.sampled import hull_of, invariant_conditions
+from holdfast.invariance.sampled import held_in_ball, hull_of, invariant_conditions
 from holdfast.load.function import load_function
 from holdfast.load.python_loop import Loop
 from holdfast.loop.coordinates import in_coordinates
@@ -66,7 +67,7 @@ def root_of(states: Ellipsoid) -> tuple[np.ndarray, np.ndarray]:
 def test_a_set_is_found_that_ten_thousand_trajectories_do_not_leave() -> None:
     """At no time, and what was found is proved again from nothing."""
     data = loop(lambda x, u: jnp.array([x[1], -jnp.sin(x[0]) - 0.5 * x[1] + u[0]]), period="0.1")
-    search = find_sampled(Instance("", data), timeout=10.0)
+    search = find_sampled(Instance("", data), timeout=15.0)
     assert search.why == "" and search.radius is not None and search.radius < 1
     best = search.sets[0]
     assert best.always and best.found.volume > 0.01
@@ -195,3 +196,19 @@ def test_a_controller_that_jumps_is_refused() -> None:
     ).loop  # fmt: skip
     with pytest.raises(InputError, match="jumps there"):
         held_slopes(data, around((Fraction(0),), np.eye(1)))
+
+
+def test_coordinates_of_a_skewed_ellipsoid_bring_it_near_to_a_ball() -> None:
+    """Branch and bound there proves what is kept, and nothing else."""
+    P = ((Fraction(40), Fraction(18)), (Fraction(18), Fraction(9)))
+    states = Ellipsoid((Fraction(1, 10), Fraction(0)), P, Fraction(2))
+    turned = Ball.of(loop(), states)
+    Y = np.array([[float(v) for v in row] for row in turned.rows])
+    np.testing.assert_allclose(Y.T @ Y, np.array(P, float) / 2, rtol=1e-12)
+    assert all(1 <= v <= 1 + 1e-12 for v in turned.reach)
+    decaying = loop(lambda x, u: -x + 0 * u[0], period="0.2")
+    for sign, kept in ((1, True), (-1, False)):
+        ball_ = Ball.of(loop(lambda x, u, s=sign: -s * x + 0 * u[0], period="0.2"), around(ORIGIN, 3 * TURNED))
+        conditions = held_in_ball(ball_, "a set")[1]
+        assert all(prove(c, Budget(20.0), 1, stop=lambda r, x: True).holds for c in conditions) is kept
+    assert isinstance(held_slopes(decaying, around(ORIGIN, 3 * TURNED)), HeldSlopes)

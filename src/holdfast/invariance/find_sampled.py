@@ -1,7 +1,7 @@
 """Finds sets that a sampled loop never leaves, around an equilibrium: samples propose ellipsoids, a rigorous proof decides.
 
-Two proofs: slopes of a period (`invariance.held_slopes`), from small sets to ever larger ones, and in the plane branch and bound over the boundary
-(`invariance.sampled`). Where no set is kept at all times, one that is kept at the sample times is looked for.
+Two proofs, of ever larger sets: slopes of a period (`invariance.held_slopes`) and, in few dimensions, branch and bound over the boundary
+(`invariance.sampled`), which has certificates. Where no set is kept at all times, one that is kept at the sample times is looked for.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import numpy as np
 import scipy.linalg
 
 from holdfast.errors import InputError
+from holdfast.invariance.ball import Ball
 from holdfast.invariance.find import Found, asking, equilibria, search_box
 from holdfast.invariance.held_samples import Flight, HeldSamples, SlopeSamples
-from holdfast.invariance.held_slopes import SLICES, HeldSlopes, held_slopes
+from holdfast.invariance.held_slopes import SLICES, held_slopes
 from holdfast.invariance.plans import continuous
 from holdfast.invariance.prove import prove
-from holdfast.invariance.sampled import hull_of, invariant_conditions
-from holdfast.invariance.shapes import Shape, evolve, largest_size
+from holdfast.invariance.sampled import held_in_ball, hull_of
+from holdfast.invariance.shapes import Sampled, Shape, evolve, largest_size
 from holdfast.loop import ClosedLoop
 from holdfast.loop.sampled import between_hull, sample
 from holdfast.search.budget import Budget
@@ -30,19 +31,20 @@ from holdfast.spec.temporal import Ellipsoid, Instance
 
 PERIOD = np.linspace(0.125, 1.0, 8)  # shares of it at which its linearisation is looked at
 CHANGES = 400  # random changes of a shape
+HIGHEST = 5  # order of Taylor's formula to begin with
 SAMPLES = 600
 DIRECTIONS = 96  # in which derivatives of a period are looked at
 CLEARANCE = 0.15  # asked of samples, as a share of what the linearisation shrinks by
-LOW_DIMENSION = 2  # up to here branch and bound is tried as well
-FIRST = 0.5  # of the size that samples suggest, for the first proof by branch and bound
-SMALL = 0.05  # the same for the first proof by slopes
+LOW_DIMENSION = 3  # up to here branch and bound is tried as well
+SMALL, MIDDLE = 0.05, 0.3  # of the size that samples suggest, for the first proof by slopes, and by branch and bound
 STEP, LEAST = 1.0, 0.1  # by which the logarithm of a volume is to grow until the next proof
 BACK = np.array([1.0, 0.9, 0.8, 0.7, 0.6, 0.5])  # sizes from which shapes change
 LARGER = 1.04  # a size that is so much larger is worth a further proof
-VAIN = 3  # sizes without a proof until something else is tried
 TRY = 0.25  # share of the time left that one proof may take
 PATIENCE = 6.0  # a proof may take so many times as long as the longest before it, and SECONDS
 SECONDS = 1.5
+
+Proof = Callable[[Shape, float], float | str]  # of a set, until a moment: a rate, or why there is none
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +53,7 @@ class KeptSet:
     box that is not left in between. ``rate``: by which slopes of a period shrink distances at least; None: proved by branch and bound."""
 
     found: Found
+    shape: Shape
     always: bool
     between: Box | None = None
     rate: float | None = None
@@ -96,9 +99,11 @@ def find_sampled(
     root, rate = run.shape()
     tell(f"equilibrium {np.round(center, 6).tolist()}, spectral radius {search.radius:.6g}, common rate {rate:.4g}")
     if rate > 0:
-        run.by_slopes(root, rate, share=0.6 if len(center) <= LOW_DIMENSION else 1.0)
+        run.order = run.lowest = run.first_order(root, rate)
         if len(center) <= LOW_DIMENSION:
             run.branching(root, rate)
+        if not search.sets:
+            run.by_slopes(root, rate, share=0.7)
     if not search.sets:
         run.by_slopes(*run.shape(at_end=True), share=1.0, always=False)
     search.sets.sort(key=lambda s: (not s.always, -s.found.volume))
@@ -125,6 +130,7 @@ class _Run:
     tell: Callable[[str], None]
     search: SampledSearch
     order: int | None = None  # of Taylor's formula, once it is known
+    lowest: int = 2  # order that branch and bound begins with
     longest: float = 0.0  # seconds of a proof
     reason: str = ""  # why the last proof failed
 
@@ -154,6 +160,13 @@ class _Run:
                 step = max(0.95 * step, 0.01)
         return best, value
 
+    def first_order(self, root: np.ndarray, rate: float) -> int:
+        """Of Taylor's formula: lower ones leave remainders that outweigh the rate, by the linearisation."""
+        n = len(self.center)
+        first = (self.flight.slopes(self.center, [1e-6])[0] - np.eye(n)) / 1e-6
+        speed = float(np.linalg.norm(np.linalg.inv(root) @ first @ root, 2))
+        return next((p for p in range(2, HIGHEST) if speed**p / math.factorial(p) < 0.3 * rate), HIGHEST)
+
     def suggested(self, root: np.ndarray, samples: HeldSamples) -> float:
         """The largest size that samples say is kept."""
         shape = Shape("ellipsoid", self.center, root)
@@ -175,70 +188,108 @@ class _Run:
             self.reason = "samples leave each ellipsoid of the shape that suits the linearisation"
             return
         half = time.monotonic() + 0.4 * (end - time.monotonic())
-        best = self.growing(Shape("ellipsoid", self.center, size * root), half if always else end, always)
+
+        def proof(shape: Shape, moment: float) -> float | str:
+            return self.slopes(shape, always, moment)
+
+        best = self.growing(Shape("ellipsoid", self.center, size * root), half if always else end, proof)
         if best is not None and always:
-            best = self.evolving(best, rate, end)
+            samples = SlopeSamples(self.flight, self.loop, self.rng, DIRECTIONS, SLICES)
+            best = self.evolving(best, samples, CLEARANCE * rate, end, proof)
         if best is not None:
             self.keep(best[0], best[1], always)
 
-    def evolving(self, best: tuple[Shape, HeldSlopes], rate: float, end: float) -> tuple[Shape, HeldSlopes]:
+    def branching(self, root: np.ndarray, rate: float) -> None:
+        """The largest ellipsoid that branch and bound proves: first of this shape, then of those that grow from it."""
+        size = MIDDLE * self.suggested(root, self.samples(True, 0.0))
+        half = time.monotonic() + 0.5 * self.left()
+        best = self.growing(Shape("ellipsoid", self.center, size * root), half, self.boundary) if size else None
+        if best is not None:
+            best = self.evolving(best, self.samples(True, 0.0), CLEARANCE * rate, self.end, self.boundary)
+            self.keep(best[0], None, True)
+        self.longest = 0.0
+
+    def evolving(
+        self, best: tuple[Shape, float], samples: Sampled, clearance: float, end: float, proof: Proof
+    ) -> tuple[Shape, float]:
         """Ellipsoids of other shapes and centres, larger by a step that proofs follow: longer after each proof, shorter where there is none."""
-        samples = SlopeSamples(self.flight, self.loop, self.rng, DIRECTIONS, SLICES)
         step = STEP
         while time.monotonic() < end and step > LEAST:
             clear = samples.clear(best[0], BACK)
-            size = float(BACK[int(np.argmax(clear > 1.5 * CLEARANCE * rate))])  # where none is as clear: the first
-            samples.clearance = min(CLEARANCE * rate, 0.7 * float(clear[size == BACK][0]))
+            size = float(BACK[int(np.argmax(clear > 1.5 * clearance))])  # where none is as clear: the first
+            samples.clearance = min(clearance, 0.7 * float(clear[size == BACK][0]))
             shape, moment = best[0].scaled(size), time.monotonic() + TRY * (end - time.monotonic())
             for better in evolve(samples, shape, self.low, self.high, self.rng, CHANGES, _after(moment)):
                 shape = better
                 if shape.log_volume > best[0].log_volume + step:
                     break
-            larger = shape.log_volume > best[0].log_volume + 0.5 * LEAST
-            moment = min(end, time.monotonic() + SECONDS + PATIENCE * self.longest)
-            done = self.slopes(shape, True, moment) if larger else "samples do not suggest a larger one"
+            begin, larger = time.monotonic(), shape.log_volume > best[0].log_volume + 0.5 * LEAST
+            moment = min(end, begin + SECONDS + PATIENCE * self.longest)
+            done = proof(shape, moment) if larger else "samples do not suggest a larger one"
+            volume = f"at volume {math.exp(shape.log_volume):.4g}"
             if isinstance(done, str):
-                self.tell(f"slopes: {done}, at volume {math.exp(shape.log_volume):.4g}")
+                self.tell(f"{done}, {volume}")
                 step *= 0.5
                 continue
-            self.tell(
-                f"slopes: proved at volume {math.exp(shape.log_volume):.4g}, rate {done.rate:.4g}, {done.pieces} pieces"
-            )
+            self.tell(f"proved {volume}")
+            self.longest = max(self.longest, time.monotonic() - begin)
             best, step = (shape, done), 1.5 * step
         return best
 
-    def growing(self, shape: Shape, end: float, always: bool) -> tuple[Shape, HeldSlopes] | None:
+    def growing(self, shape: Shape, end: float, proof: Proof) -> tuple[Shape, float] | None:
         """The largest proved set of this shape: twice as wide until a proof fails, then in between."""
-        best: tuple[float, Shape, HeldSlopes] | None = None
+        best: tuple[float, Shape, float] | None = None
         size, failed = 1.0, math.inf
         while time.monotonic() < end and size > 1e-9:
             begin, trial = time.monotonic(), shape.scaled(size)
-            patience = PATIENCE * self.longest if best is not None else TRY * (end - begin)
-            done = self.slopes(trial, always, min(end, begin + SECONDS + patience))
+            patience = PATIENCE * self.longest if best is not None else 0.7 * (end - begin)
+            done = proof(trial, min(end, begin + SECONDS + patience))
             volume = f"at volume {math.exp(trial.log_volume):.4g}"
-            if isinstance(done, HeldSlopes):
-                self.tell(f"slopes: proved {volume}, rate {done.rate:.4g}, order {done.order}, {done.pieces} pieces")
-                best, self.order = (size, trial, done), done.order
-                self.longest = max(self.longest, time.monotonic() - begin)
-                size = min(2 * size, math.sqrt(size * failed))
-            else:
-                self.tell(f"slopes: {done}, {volume}")
+            if isinstance(done, str):
+                self.tell(f"{done}, {volume}")
                 self.reason, failed = done, size
                 size = 0.25 * size if best is None else math.sqrt(best[0] * failed)
+            else:
+                self.tell(f"proved {volume}")
+                best = size, trial, done
+                self.longest = max(self.longest, time.monotonic() - begin)
+                size = min(2 * size, math.sqrt(size * failed))
             if best is not None and size < LARGER * best[0]:
                 break
         return None if best is None else best[1:]
 
-    def slopes(self, shape: Shape, always: bool, moment: float) -> HeldSlopes | str:
-        """The proof by slopes, or a clause."""
+    def slopes(self, shape: Shape, always: bool, moment: float) -> float | str:
+        """The rate that is proved by slopes, or a clause."""
         states = shape.states()
         assert isinstance(states, Ellipsoid)
         try:
-            return held_slopes(self.instance.loop, states, always=always, order=self.order, expired=_after(moment))
+            done = held_slopes(self.instance.loop, states, always=always, order=self.order, expired=_after(moment))
         except InputError as error:
-            return str(error)
+            return f"slopes: {error}"
+        if isinstance(done, str):
+            return f"slopes: {done}"
+        self.order = done.order
+        return done.rate
 
-    def keep(self, shape: Shape, done: HeldSlopes | None, always: bool) -> None:
+    def boundary(self, shape: Shape, moment: float) -> float | str:
+        """Infinity where branch and bound proves that the set is kept at all times; else a clause."""
+        states, budget = shape.states(), Budget(moment - time.monotonic())
+        assert isinstance(states, Ellipsoid)
+        try:
+            ball = Ball.of(self.instance.loop, states)
+            sampled, conditions = held_in_ball(ball, "set found", budget.expired, self.lowest)
+            self.lowest = max(2, sampled.order - 1)  # lower ones are not worth their time for sets of about this size
+            for condition in conditions:
+                done = prove(condition, budget, self.workers, stop=lambda region, x: True)
+                if not done.holds:
+                    return (
+                        f"branch and bound: not proved in {budget.seconds:.1f} s ({done.outcome.reason.name.lower()})"
+                    )
+        except InputError as error:
+            return f"branch and bound: {error}"
+        return math.inf
+
+    def keep(self, shape: Shape, rate: float | None, always: bool) -> None:
         states = shape.states()
         found = Found(
             states, "ellipsoid", math.exp(shape.log_volume), self.center, None, asking(self.instance, states),
@@ -247,49 +298,7 @@ class _Run:
         between = None
         if not always:
             between = between_hull(sample(self.instance.loop, hull_of(states, self.loop, "set found"), self.order))
-        self.search.sets.append(KeptSet(found, always, between, None if done is None else done.rate))
-
-    def branching(self, root: np.ndarray, rate: float) -> None:
-        """Ellipsoids that grow by samples, proved by branch and bound, where they are larger than what is proved."""
-        samples = self.samples(True, CLEARANCE * rate)
-        size = self.suggested(root, samples)
-        if not size:
-            return
-        shape = Shape("ellipsoid", self.center, size * root)
-        least = max((math.log(s.found.volume) for s in self.search.sets), default=-math.inf)
-        moment = time.monotonic() + 0.2 * self.left()
-        for better in evolve(samples, shape, self.low, self.high, self.rng, CHANGES, _after(moment)):
-            shape = better
-        proved: Shape | None = None
-        failed = shape.log_volume + 0.4  # the least logarithm of a volume that had no proof
-        shape, vain, n = shape.scaled(FIRST), 0, len(self.center)
-        while time.monotonic() < self.end and shape.log_volume > least + 0.1 and vain < VAIN:
-            verdict = self.attempt(shape, max(1.0, TRY * self.left()))
-            self.tell(f"branch and bound: {verdict or 'proved'}, volume {math.exp(shape.log_volume):.4g}")
-            if verdict is None:
-                proved, least = shape, shape.log_volume
-            else:
-                failed, vain = shape.log_volume, vain + (proved is None)
-            if failed - least < 0.2:
-                break
-            low = max(least, failed - 4.0 * n * math.log(2.0))
-            shape = shape.scaled(math.exp((0.5 * (failed + low) - shape.log_volume) / n))
-        if proved is not None:
-            self.keep(proved, None, True)
-
-    def attempt(self, shape: Shape, seconds: float) -> str | None:
-        """None where the set is proved to be kept at all times; else a clause."""
-        states = shape.states()
-        budget = Budget(seconds)
-        try:
-            sampled = sample(self.instance.loop, hull_of(states, self.loop, "set found"), None, budget.expired)
-            for condition in invariant_conditions(sampled, states, "set found"):
-                done = prove(condition, budget, self.workers, stop=lambda region, x: True)
-                if not done.holds:
-                    return f"not proved within {budget.seconds:.1f} s ({done.outcome.reason.name.lower()})"
-        except InputError as error:
-            return str(error)
-        return None
+        self.search.sets.append(KeptSet(found, shape, always, between, rate))
 
 
 def _after(moment: float) -> Callable[[], bool]:

@@ -9,19 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 
-import flint
 import numpy as np
 
 from holdfast.bounds.bounder import bounds_of_rows, flat_problem
 from holdfast.bounds.enclosure import Problem
 from holdfast.errors import InputError
 from holdfast.graph import Model
-from holdfast.invariance.contraction import _Norm
-from holdfast.invariance.sets import root_above
+from holdfast.invariance.ball import Ball, Matrix
 from holdfast.loop.closed_loop import JUMPS
-from holdfast.loop.coordinates import in_coordinates
 from holdfast.loop.hold import Hold
 from holdfast.loop.sampled import SampledLoop, increments_model, sample
 from holdfast.rigor import FLOAT64
@@ -42,7 +38,6 @@ SMALL = 0.05  # share of the rate at the centre that remainders may take, so tha
 ENOUGH = 0.5  # of the rate at the centre is to be left when shares of the period come in intervals
 
 Never = Callable[[], bool]
-Matrix = tuple[tuple[Fraction, ...], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +68,7 @@ def held_slopes(
 
     Raises InputError where the loop is none that is sampled, where a controller jumps, and where no box holds all states of a period.
     """
-    period = _lowest(_Ball.of(data, states), always, expired, ORDERS[0] if order is None else order)
+    period = _lowest(Ball.of(data, states), always, expired, ORDERS[0] if order is None else order)
     if expired():
         return "the time ended"
     found = _covered(period, always, largest, expired)
@@ -83,55 +78,17 @@ def held_slopes(
 
 
 @dataclass(frozen=True, eq=False)
-class _Ball:
-    """The loop in coordinates z = Y (x - centre), in which the ellipsoid is nearly the unit ball: {z : z' N z <= 1}, in the box +-``reach``."""
-
-    data: LoopData
-    rows: Matrix
-    norm: _Norm
-    N: np.ndarray  # entries upward, absolute values
-    reach: np.ndarray
-
-    @staticmethod
-    def of(data: LoopData, states: Ellipsoid) -> _Ball:
-        """InputError where the ellipsoid is too flat for float64 coordinates."""
-        n = len(states.center)
-        try:
-            root = np.linalg.cholesky(np.array([[float(v / states.level) for v in row] for row in states.P])).T
-        except np.linalg.LinAlgError:
-            raise InputError("ellipsoid: P is not positive definite in float64 arithmetic") from None
-        rows = tuple(tuple(Fraction(float(v)) for v in row) for row in root)
-        back = flint.fmpq_mat(n, n, [flint.fmpq(v.numerator, v.denominator) for row in rows for v in row]).inv()
-        P = flint.fmpq_mat(
-            n, n, [flint.fmpq(q.numerator, q.denominator) for row in states.P for q in [v / states.level for v in row]]
-        )
-        N = back.transpose() * P * back
-        exact = [[_fraction(N[i, j]) for j in range(n)] for i in range(n)]
-        norm = _Norm.of(exact)
-        if norm is None:
-            raise InputError("ellipsoid: too flat for coordinates in which it is nearly a ball")
-        inverse = N.inv()
-        reach = np.array([_upward(root_above(_fraction(inverse[i, i]))) for i in range(n)])
-        upper = np.array([[_upward(abs(v)) for v in row] for row in exact])
-        return _Ball(in_coordinates(data, rows, states.center), rows, norm, upper, reach)
-
-    def size(self, most: np.ndarray) -> np.ndarray:
-        """Upper bounds (K,) of the norm of all z with |z_i| <= most (K, n)."""
-        return np.sqrt(((most @ self.N) * most).sum(1)) * (1 + 1e-13) + 1e-290
-
-
-@dataclass(frozen=True, eq=False)
 class _Period:
     """Jacobians of D, what the centre and remainders add to the norm in a period, the rate at the centre."""
 
-    ball: _Ball
+    ball: Ball
     sampled: SampledLoop
     slopes: Problem
     rest: float
     best: float
 
     @staticmethod
-    def of(ball: _Ball, order: int, always: bool, expired: Never) -> _Period:
+    def of(ball: Ball, order: int, always: bool, expired: Never) -> _Period:
         """Raises InputError where no box holds all states of a period."""
         n = len(ball.reach)
         sampled = sample(ball.data, Box.of((-ball.reach).tolist(), ball.reach.tolist()), order, expired)
@@ -158,7 +115,7 @@ class _Period:
         return _rates(self.ball, self.sampled, self.slopes, low, high), needed + 1e-14 * (1 + abs(needed))
 
 
-def _lowest(ball: _Ball, always: bool, expired: Never, first: int) -> _Period:
+def _lowest(ball: Ball, always: bool, expired: Never, first: int) -> _Period:
     """With the lowest order, from the first on, whose remainders leave most of the rate."""
     best: _Period | None = None
     failure = InputError("sampled loop: no box was found that holds all states of a period within the time")
@@ -237,7 +194,7 @@ def _cells(period: _Period) -> tuple[np.ndarray, np.ndarray]:
     return low, high
 
 
-def _rates(ball: _Ball, sampled: SampledLoop, slopes: Problem, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+def _rates(ball: Ball, sampled: SampledLoop, slopes: Problem, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """Lower bounds (K,) of (1 - |I + t M|) / t over pieces (K, n + 1) of z and shares: M is the mean of Jacobians on slices."""
     n, count = low.shape[1] - 1, len(low)
     w, p = sampled.data.plant.disturbances, sampled.data.plant.parameters
@@ -274,12 +231,3 @@ def _at_center(model: Model, sampled: SampledLoop, always: bool) -> Box:
     if not (np.isfinite(below).all() and np.isfinite(above).all()):
         return Box.of([-1e300] * n, [1e300] * n)
     return Box.of(below[0].tolist(), above[0].tolist())
-
-
-def _fraction(value: flint.fmpq) -> Fraction:
-    return Fraction(int(value.p), int(value.q))
-
-
-def _upward(value: Fraction) -> float:
-    near = float(value)
-    return near if Fraction(near) >= value else float(np.nextafter(near, np.inf))

@@ -15,20 +15,21 @@ import numpy as np
 from holdfast.errors import UnsupportedError
 from holdfast.invariance.attract import Plan, start_of, to_equilibrium, to_set
 from holdfast.invariance.axes import for_band
+from holdfast.invariance.ball import Ball
 from holdfast.invariance.barrier import barrier_conditions
 from holdfast.invariance.level_set import boundary, image
 from holdfast.invariance.oblique import Oblique
 from holdfast.invariance.polytope import as_polytope, face_conditions, image_condition
 from holdfast.invariance.reach_avoid import reach_avoid_conditions
 from holdfast.invariance.regular import require_regular
-from holdfast.invariance.sampled import invariant_conditions
+from holdfast.invariance.sampled import held_in_ball, invariant_conditions
 from holdfast.invariance.sets import Inequalities, bounded_domain, inequalities
 from holdfast.loop import ClosedLoop, close
 from holdfast.loop.sampled import sample
 from holdfast.search.budget import Budget
 from holdfast.spec.condition import Condition
 from holdfast.spec.plant import LoopData
-from holdfast.spec.temporal import BoxSet, Instance, Polytope, TemporalProperty
+from holdfast.spec.temporal import BoxSet, Ellipsoid, Instance, Polytope, SetOfStates, TemporalProperty
 
 DECIDED = ("invariant", "attracts", "barrier", "until")
 
@@ -63,7 +64,7 @@ def plan_of(
         assert prop.states is not None
         states = inequalities(prop.states, loop, where)
         require_regular(loop, [states.functions], states, states.hull, where, holds)
-        return _held(instance.loop, states, where)
+        return _held(instance.loop, prop.states, states, where, budget)
     if prop.kind == "invariant":
         assert prop.states is not None
         states = inequalities(prop.states, loop, where)
@@ -117,8 +118,14 @@ def _invariant(loop: ClosedLoop, prop: TemporalProperty, states: Inequalities, w
     return Plan(tuple(make(axes)), proof if axes is None else proof | {"coordinates": axes.text})
 
 
-def _held(data: LoopData, states: Inequalities, where: str) -> Plan:
-    sampled = sample(data, states.hull)
+def _held(data: LoopData, asked: SetOfStates, states: Inequalities, where: str, budget: Budget) -> Plan:
+    turned: Ball | None = None
+    if isinstance(asked, Ellipsoid):
+        turned = Ball.of(data, asked)
+        sampled, conditions = held_in_ball(turned, where, budget.expired)
+    else:
+        sampled = sample(data, states.hull, expired=budget.expired)
+        conditions = invariant_conditions(sampled, states, where)
     hold = {
         "order": sampled.order,
         **{
@@ -126,10 +133,13 @@ def _held(data: LoopData, states: Inequalities, where: str) -> Plan:
             for name, box in (("states", sampled.hold.states), ("remainder", sampled.hold.between))
         },
     }
+    proof: dict[str, Any] = {"method": "held", "hold": hold}
+    if turned is not None:
+        proof["coordinates"] = [[float(v).hex() for v in row] for row in turned.rows]
     notes = {
         "sampled": {
             "order": sampled.order,
             "remainder": [sampled.remainder.lower.tolist(), sampled.remainder.upper.tolist()],
         }
     }
-    return Plan(tuple(invariant_conditions(sampled, states, where)), {"method": "held", "hold": hold}, notes)
+    return Plan(tuple(conditions), proof, notes)

@@ -6,16 +6,17 @@ At the sample times: the image of the set under one period lies in it. docs/cert
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from holdfast.errors import InputError
 from holdfast.graph import Model, Tensor
+from holdfast.invariance.ball import Ball
 from holdfast.invariance.level_set import image, side_by_side
 from holdfast.invariance.polytope import as_polytope, image_condition
 from holdfast.invariance.regions import product, region
 from holdfast.invariance.sets import Inequalities, inequalities, polytope_hull
 from holdfast.loop.closed_loop import ClosedLoop, control, gather
-from holdfast.loop.sampled import SampledLoop
+from holdfast.loop.sampled import SampledLoop, sample
 from holdfast.operators import GraphBuilder
 from holdfast.spec.condition import Condition, RowsBuilder
 from holdfast.spec.region import Box
@@ -61,6 +62,14 @@ def invariant_conditions(sampled: SampledLoop, states: SetOfStates | Inequalitie
     place = region(box, disturbances, tuple(cases))
     purpose = f"{where}: within a period the flow points inwards wherever a trajectory meets the boundary"
     return [Condition(purpose, (*loop.variables, *now), model, tuple(rows.rows), (place,))]
+
+
+def held_in_ball(
+    ball: Ball, where: str, expired: Callable[[], bool] = lambda: False, lowest: int = 2
+) -> tuple[SampledLoop, list[Condition]]:
+    """The sampled loop, and what `invariant_conditions` asks of an ellipsoid, in coordinates in which it is nearly a ball."""
+    sampled = sample(ball.data, Box.of((-ball.reach).tolist(), ball.reach.tolist()), None, expired, lowest)
+    return sampled, invariant_conditions(sampled, inequalities(ball.states, sampled.between, where), where)
 
 
 def sample_time_conditions(sampled: SampledLoop, states: SetOfStates | Inequalities, where: str) -> list[Condition]:

@@ -29,6 +29,7 @@ PARTS = 16  # of the period: the polynomial is bounded on each
 ROUNDS = 12  # guesses of the box
 MARGIN = 0.1  # by which a guess exceeds what it has to hold
 CLOSER = 0.01  # the same once a box is verified
+LEAST = Fraction(1, 10**280)  # added to remainders: checkers whose own rounding costs more than what is denormal agree
 TIGHTENED = 2  # further rounds once a box is verified
 
 
@@ -152,7 +153,10 @@ class _OverBox:
         if not (np.isfinite(low).all() and np.isfinite(high).all()):
             return None
         return Box.of(
-            *([_outward(factor * Fraction(v), up) for v in end.tolist()] for end, up in ((low, False), (high, True)))
+            *(
+                [_outward(factor * Fraction(v) + room, up) for v in end.tolist()]
+                for end, room, up in ((low, -LEAST, False), (high, LEAST, True))
+            )
         )
 
     def deviation(self, states: Box) -> np.ndarray | None:

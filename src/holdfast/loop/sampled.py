@@ -66,9 +66,13 @@ class SampledLoop:
 
 
 def sample(
-    data: LoopData, states: Box, order: int | None = None, expired: Callable[[], bool] = lambda: False
+    data: LoopData,
+    states: Box,
+    order: int | None = None,
+    expired: Callable[[], bool] = lambda: False,
+    lowest: int = ORDERS[0],
 ) -> SampledLoop:
-    """The sampled loop from states of a box. ``order``: of Taylor's formula (None: chosen, so that remainders are small).
+    """The sampled loop from states of a box. ``order``: of Taylor's formula (None: chosen, from ``lowest`` on, so that remainders are small).
 
     ``expired``: asked between steps whether the time is over; then no further order is tried. Raises InputError for loops that are not sampled, for schedules, selecting controllers, plants that jump, orders that the
     plant is not smooth enough for, where no box is found that holds all states of a period, and where the time is over before.
@@ -79,7 +83,7 @@ def sample(
     flow = flow_derivatives(data.plant)
     best: tuple[float, int, Hold] | None = None
     failure = "no box that holds all states of a period was looked for within the time"
-    for p in ORDERS if order is None else [order]:
+    for p in range(min(lowest, ORDERS[-1]), ORDERS.stop) if order is None else [order]:
         while len(flow.derivatives) < p and flow.smooth(len(flow.derivatives) + 1) and not expired():
             flow = flow_derivatives(data.plant, flow)
         if expired() or (len(flow.derivatives) < p and flow.smooth(len(flow.derivatives) + 1)):
