@@ -198,6 +198,39 @@ def test_continuous_feedback_is_refused() -> None:
         System(continuous, Box.of([0, 0], [1, 1]))
 
 
+@pytest.mark.parametrize("degree", [1, 2, 3])
+@pytest.mark.parametrize("rest", [0.0, 0.1])
+def test_where_constraints_can_hold_is_within_the_sub_box(degree: int, rest: float) -> None:
+    rng = np.random.default_rng(degree)
+    basis, B, k = monomials(2, degree), 60, 2
+    terms = rng.normal(size=(len(basis) + 2, B, k))
+    terms[3:] *= 0.1
+    terms[len(basis) :] *= rest
+    terms[1, ::7] = 0.0
+    model = TaylorModel(basis, terms, rest * rng.random((B, k)))
+    possible, low, high = selecting._contracted(model)
+    assert 0 < possible.sum() < B and (low[possible] > -1).any() and (high[possible] < 1).any()
+    grid = [Fraction(i, 8) for i in range(-8, 9)]
+    met = 0
+    for b in range(B):
+        coefficients = [[Fraction(c) for c in term] for term in terms[:, b].T.tolist()]
+        most = [
+            sum(map(abs, c[len(basis) :]), Fraction(e))
+            for c, e in zip(coefficients, model.error[b].tolist(), strict=True)
+        ]
+        for xi in ((x, y) for x in grid for y in grid):
+            values = [xi[0] ** i * xi[1] ** j for i, j in basis.exponents.tolist()]
+            if all(
+                sum((a * v for a, v in zip(c, values, strict=False)), Fraction(0)) <= m
+                for c, m in zip(coefficients, most, strict=True)
+            ):
+                met += 1
+                assert possible[b] and all(
+                    a <= x <= z for a, x, z in zip(low[b].tolist(), xi, high[b].tolist(), strict=True)
+                )
+    assert met > 1000
+
+
 @pytest.mark.parametrize("limit", [1, 3, 8])
 @pytest.mark.parametrize("flat", [False, True])
 def test_merged_members_hold_what_they_came_from(limit: int, flat: bool) -> None:

@@ -247,10 +247,9 @@ def _contracted(constraints: TaylorModel) -> tuple[Array, Array, Array]:
         total = smallest.sum(0)
         for v in range(V):
             room = most - (total - smallest[v]) + _SLACK * (abs(most) + size.sum(0))
-            end = room / slope[v]
-            end = end + _SLACK * (1 + abs(end))
-            other = room / slope[v]
-            other = other - _SLACK * (1 + abs(other))
+            with np.errstate(divide="ignore", invalid="ignore"):
+                end = room / slope[v]
+                end, other = end + _SLACK * (1 + abs(end)), end - _SLACK * (1 + abs(end))
             above = np.where((slope[v] > 0) & (end < 1), end, 1.0).min(1)
             under = np.where((slope[v] < 0) & (other > -1), other, -1.0).max(1)
             high[:, v], low[:, v] = np.minimum(high[:, v], above), np.maximum(low[:, v], under)
