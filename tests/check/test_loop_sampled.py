@@ -89,6 +89,15 @@ def held(order, states, remainder):
 SMOOTH, ROUGH = held(2, ["0.41", "0.61"], ["0.004", "0.008"]), held(2, ["0.39", "0.58"], ["0.009", "0.011"])
 
 
+def turned(proofs, *rows):
+    """The same numbers, meant in other coordinates."""
+    return [{**proofs[0], "coordinates": [list(row) for row in rows]}]
+
+
+# z = Y x is at most 1 on the ellipsoid
+ROUND = turned(held(2, ["1.3", "1.3"], ["0.03", "0.03"]), ("2.828", "0.566"), ("0", "1.918"))
+
+
 def pendulum(set_=ELLIPSOID, period="0.05"):
     return PENDULUM.format(set=set_, period=period)
 
@@ -115,12 +124,18 @@ def scaled(proofs, key, factor, which=(0, 1)):
 
 
 TRUE = {
+    "in other coordinates": (pendulum(), ROUND),
     "smooth": (pendulum(), SMOOTH),
     "kinks, disturbed, measured with an error": (kinks(), ROUGH),
     "order 1": (steep(), held(1, ["0.75"], ["0.2"])),
     "a box of one state": (steep("0.25"), held(1, ["1.1"], ["0.47"])),
 }  # fmt: skip
 FALSE = {
+    "unstable, in other coordinates": (pendulum().replace("T - 0.5*om", "T + 1.5*om"), ROUND),
+    "coordinates that are no basis": (pendulum(), turned(ROUND, ("1", "1"), ("1", "1"))),
+    "coordinates of too few rows": (pendulum(), turned(ROUND, ("1", "1"))),
+    "coordinates of a set that is no ellipsoid": (pendulum(LEVEL), ROUND),
+    "a box in coordinates that are larger": (pendulum(), turned(ROUND, ("28.28", "5.66"), ("0", "19.18"))),
     "period doubled": (pendulum(period="0.1"), SMOOTH),
     "period doubled, kinks": (kinks(period="0.2"), ROUGH),
     "a set that is left at the next sample": (steep("0.6"), held(1, ["1.7"], ["1.2"])),
