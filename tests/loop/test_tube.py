@@ -17,6 +17,7 @@ from flows import loop_of
 from onnx import helper, numpy_helper
 from taylor_points import BITS, ball
 
+from holdfast.errors import InputError
 from holdfast.load.problem import load_problem
 from holdfast.loop.tube import System
 from holdfast.reachability.reach import reach_tube
@@ -246,3 +247,34 @@ def test_boxes_are_followed_together_as_alone(tmp_path: Path) -> None:
         below, above = together[np.array([k])].states.range()
         assert (np.maximum(low, below) <= np.minimum(high, above)).all()
         assert ((high - low) <= 2 * (above - below) + 1e-6).all()
+
+
+def test_right_sides_that_jump_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="the right side jumps there"):
+        System(loop_of(tmp_path, {"x": "-sign(x)"}), Box.of([0.0], [1.0]))
+    _network(tmp_path / "net.onnx", [(np.ones((1, 1)), np.zeros(1))], "Tanh")
+    text = """format = "holdfast-problem/1"
+[plant]
+kind = "ode"
+states = ["x"]
+inputs = ["u"]
+derivative = { x = "-x + u" }
+[controller]
+network = "net.onnx"
+feedback = "continuous"
+network_inputs = ["x"]
+plant_inputs = { u = "sign(y0)" }
+[initial]
+x = [0, 1]
+[horizon]
+time = 1
+"""
+    path = tmp_path / "jumps.toml"
+    path.write_text(text)
+    (instance,) = load_problem(path).instances
+    with pytest.raises(InputError, match="the right side jumps there"):
+        System(instance.loop, instance.initial)
+    # a controller that is held may jump
+    path.write_text(text.replace('"continuous"', '"sampled"\nperiod = 0.5'))
+    (instance,) = load_problem(path).instances
+    assert reach_tube(instance.loop, [instance.initial], Fraction(1)).complete

@@ -100,12 +100,6 @@ class System:
             degree if degree is not None else DEGREES[count] if count < len(DEGREES) else 2 if count <= 12 else 1
         )
         self.basis: Monomials = monomials(count, self.degree)
-        if plant.kind == "ode":
-            for node in plant.dynamics.graph.nodes:
-                if node.op in JUMPS:
-                    raise InputError(
-                        f"{node.name or node.op}: the right side jumps there; flow tubes need one that is locally Lipschitz"
-                    )
         controller = data.controller
         self.period = None if controller is None else controller.period
         self.control: Problem | Selector | None
@@ -121,6 +115,12 @@ class System:
             dynamics, self.control = _fed_back(data), None
         else:
             dynamics = plant.dynamics
+        if plant.kind == "ode":
+            for node in dynamics.graph.nodes:
+                if node.op in JUMPS:
+                    raise InputError(
+                        f"{node.name or node.op}: the right side jumps there; flow tubes need one that is locally Lipschitz"
+                    )
         self.dynamics = flat_problem(dynamics, FLOAT64)
         self.disturbance = Disturbance.of(plant, dynamics) if plant.kind == "ode" else None
         self._widths = len(signals.states), len(signals.inputs)
