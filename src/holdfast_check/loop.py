@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 from holdfast_check.arithmetic import Invalid, Unreadable
@@ -301,7 +302,6 @@ def kept(
 def attracts(problem: Problem, claim: Mapping[str, Any], proof: Any, todo: Obligations) -> None:
     keys(proof, "stages", "end", more=SKEW)
     first, target, stages, n = claim["from"], claim["to"], proof["stages"], len(problem.states)
-    last = skewed(proof, n)
     require(isinstance(stages, list) and stages, "there are no stages")
     keys(stages[0], "level", more=SKEW)
     (h, b), box, a = start(problem, first), hull(problem, first), rational_text(stages[0]["level"])
@@ -312,19 +312,18 @@ def attracts(problem: Problem, claim: Mapping[str, Any], proof: Any, todo: Oblig
         keys(stage, "function", "level", more=SKEW)
         reached.append((carried(problem, stage["function"]), rational_text(stage["level"])))
         todo.numbered.append(later(problem, box, reached, skewed(stage, n)))
+    arrives = partial(inside, problem, reached, box, matrix=skewed(proof, n))
     if proof["end"] == "set":
         require(isinstance(target, dict), "the proof ends with a set, the claim does not")
         if target != {"level": {"function": first.get("level", {}).get("function"), "at_most": a}}:
-            goal = inside(problem, reached, box, lambda s: problem.inequalities(s.f, target, s.x), matrix=last)
-            todo.numbered.append(goal)
+            todo.numbered.append(arrives(target=lambda s: problem.inequalities(s.f, target, s.x)))
         return
     still = target == "equilibrium" and not problem.disturbances
     require(still, "a proof of an equilibrium is not one of this claim, or there are disturbances")
     end = keys(proof["end"], "center", "P", "level")
     center, P, r = texts(end["center"], n), [texts(row, n) for row in end["P"]], rational_text(end["level"])
     require(len(P) == n, "P does not have a row for each state")
-    ball = Function(lambda f, x: quadratic(f, P, center, x, r))
-    todo.numbered.append(inside(problem, reached, box, lambda s: [Inequality(ball.value(s.f, s.x))], matrix=last))
+    todo.numbered.append(arrives(target=lambda s: [Inequality(quadratic(s.f, P, center, s.x, r))]))
     todo.contractions.append(Contraction(problem, center, P, r))
 
 
