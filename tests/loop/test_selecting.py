@@ -233,7 +233,8 @@ def test_where_constraints_can_hold_is_within_the_sub_box(degree: int, rest: flo
 
 @pytest.mark.parametrize("limit", [1, 3, 8])
 @pytest.mark.parametrize("flat", [False, True])
-def test_merged_members_hold_what_they_came_from(limit: int, flat: bool) -> None:
+@pytest.mark.parametrize("variables", [(0, 1, None, 2), (None, None, None, 2)])
+def test_merged_members_hold_what_they_came_from(limit: int, flat: bool, variables: tuple[int | None, ...]) -> None:
     rng = np.random.default_rng(limit)
     B, n, basis = 20, 3, monomials(3, 2)
     terms = rng.normal(size=(len(basis) + 4, B, n)) * 0.1
@@ -246,7 +247,7 @@ def test_merged_members_hold_what_they_came_from(limit: int, flat: bool) -> None
     parameters.terms[[0, 3]] = rng.random((2, B, 1))
     origin = np.arange(B) % 2
     front = Front(Fraction(0), states, parameters, origin, Fraction(1), np.zeros((B, 3)), np.zeros(B, int))
-    after = merged(front, origin[:, None], limit, 0.1, (0, 1, None, 2))
+    after = merged(front, origin[:, None], limit, 0.1, variables)
     assert max(np.bincount(after.origin)) <= limit
     directions = np.concatenate([np.eye(n), rng.integers(-4, 5, (6, n))])
     for _ in range(100):

@@ -34,7 +34,7 @@ def merged(front: Front, key: Array, limit: int, smallest: float, variables: tup
     free = [v for v in variables[:n] if v is not None]
     _, number = np.unique(key, axis=0, return_inverse=True)
     number = number.reshape(-1)
-    if not free or (np.bincount(number) == 1).all():
+    if (np.bincount(number) == 1).all():
         return front
     low, high = front.states.range()
     known = np.isfinite(low).all(1) & np.isfinite(high).all(1)
@@ -43,7 +43,8 @@ def merged(front: Front, key: Array, limit: int, smallest: float, variables: tup
         members = np.flatnonzero((number == which) & known)
         if len(members) > 1:
             blurred = np.zeros(len(known), bool)
-            blurred[members] = _blurred(front.states[members], smallest)
+            if free:
+                blurred[members] = _blurred(front.states[members], smallest)
             parts = _bisected(members, low, high, limit) if len(members) > limit else list(members[:, None])
             groups += [part for part in parts if len(part) > 1 or blurred[part[0]]]
     if not groups:
