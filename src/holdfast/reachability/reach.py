@@ -15,7 +15,7 @@ import numpy as np
 
 from holdfast.errors import InputError
 from holdfast.loop.tube import ORDER, Front, Segment, System
-from holdfast.reachability.limits import Stopped, blown, shares, spreads, widest
+from holdfast.reachability.limits import LARGE, Stopped, blown, errors, shares, spreads, widest
 from holdfast.reachability.tube import Tube
 from holdfast.spec.plant import LoopData
 from holdfast.spec.region import Box
@@ -147,6 +147,7 @@ def _follow(
     front = system.start([p.states for p in parts], horizon, [p.parameters for p in parts])
     size = front.states.spread()
     low = high = front.states.terms[0]
+    own, count = np.zeros_like(low), 0
     periods: list[list[Segment]] = []
     used = 0.0
 
@@ -154,9 +155,9 @@ def _follow(
         return deadline is not None and time.monotonic() > deadline
 
     def extent(front: Front) -> Array:
-        """What each box has gone through (B, n)."""
+        """What each box has gone through (B, n); errors as large as those of the first period, in every period, are the loop's own."""
         below, above = _gone(low, high, front)
-        return size + (above - below)
+        return size + (above - below) + count * own / LARGE
 
     def go_on(front: Front) -> bool:
         return not late() and not blown(front, extent(front)[front.origin]).all()
@@ -171,6 +172,9 @@ def _follow(
                 parts[k].segments.append(_only(segment, k))
                 parts[k].reached = segment.end
         low, high = _gone(low, high, front)
+        count += 1
+        if count == 1:
+            np.maximum.at(own, front.origin, np.nan_to_num(errors(front.states), posinf=0.0))
         gone = set(before.origin.tolist()) - set(front.origin.tolist())
         with np.errstate(invalid="ignore"):
             large = (

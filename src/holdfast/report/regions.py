@@ -40,11 +40,15 @@ class Region:
     regions: Regions = field(repr=False)
     only: frozenset[int] = frozenset()  # the states that are looked at (empty: all)
 
-    def holds(self, x: Array) -> Array:
-        """Whether (K,) it holds at points (K, n); atoms that read other states than those looked at are left out."""
+    def height(self, x: Array) -> Array:
+        """<= 0 where (K,) what is drawn lies: where it holds (a goal), or where it does not, at points (K, n).
+
+        Atoms that read other states than those looked at are left out.
+        """
         values = self.regions.values(x)
-        found = _holds(self.formula, values, [not self.only or r <= self.only for r in self.regions.atoms])
-        return np.ones(len(x), bool) if found is None else found
+        found = _height(self.formula, values, [not self.only or r <= self.only for r in self.regions.atoms])
+        found = np.full(len(x), -1.0) if found is None else np.where(np.isnan(found), np.inf, found)
+        return found if self.role == "goal" else -found
 
 
 class Regions:
@@ -138,14 +142,14 @@ def _atoms(formula: Formula) -> list[int]:
     return [a for argument in formula.arguments for a in _atoms(argument)]
 
 
-def _holds(formula: Formula, values: Array, seen: list[bool]) -> Array | None:
-    """Where it holds (K,); None where all it reads is left out."""
+def _height(formula: Formula, values: Array, seen: list[bool]) -> Array | None:
+    """<= 0 where it holds (K,); None where all it reads is left out."""
     if formula.operator == "atom":
-        return values[:, formula.atom] <= 0 if seen[formula.atom] else None
-    parts = [p for a in formula.arguments if (p := _holds(a, values, seen)) is not None]
+        return values[:, formula.atom] if seen[formula.atom] else None
+    parts = [p for a in formula.arguments if (p := _height(a, values, seen)) is not None]
     if not parts:
         return None
     if formula.operator == "!":
-        return ~parts[0]
-    found: Array = np.logical_and.reduce(parts) if formula.operator == "&" else np.logical_or.reduce(parts)
+        return -parts[0]
+    found: Array = np.maximum.reduce(parts) if formula.operator == "&" else np.minimum.reduce(parts)
     return found

@@ -127,14 +127,23 @@ def _edge(ax: Axes, polygon: np.ndarray, color: str, label: str | None) -> None:
 
 def _fill(ax: Axes, area: Area) -> None:
     color, alpha, hatch = ROLES[area.role]
-    if area.inside.any():
-        height = area.inside.astype(float)
-        ax.contourf(area.xs, area.ys, height, levels=[0.5, 1.5], colors=[color], alpha=alpha, zorder=1, hatches=[hatch])
-        if not area.inside.all():
-            ax.contour(area.xs, area.ys, height, levels=[0.5], colors=[color], linewidths=1.4, zorder=5)
-        first, last = area.window
-        when = "" if area.always else f", at {first:g}" if first == last else f", from {first:g} to {last:g}"
+    height = np.clip(area.height, -1e300, 1e300)
+    if not (height <= 0).any():
+        return
+    first, last = area.window
+    when = "" if area.always else f", at {first:g}" if first == last else f", from {first:g} to {last:g}"
+    for_a_while = area.role == "outside" and not area.always  # most of the tube may well be there: its edge is enough
+    if not for_a_while:
+        lowest = min(float(height.min()), -1e-300) * 2 - 1
+        ax.contourf(
+            area.xs, area.ys, height, levels=[lowest, 0], colors=[color], alpha=alpha, zorder=1, hatches=[hatch]
+        )
         ax.fill([], [], color=color, alpha=alpha, hatch=hatch, label=WORDS[area.role] + when)
+    if (height > 0).any():
+        style = "--" if for_a_while else "-"
+        ax.contour(area.xs, area.ys, height, levels=[0], colors=[color], linewidths=1.4, linestyles=[style], zorder=5)
+        if for_a_while:
+            ax.plot([], [], color=color, lw=1.4, ls=style, label="not to be crossed" + when)
 
 
 def _course(ax: Axes, course: Course, jumps: bool) -> None:
@@ -159,7 +168,7 @@ def _course(ax: Axes, course: Course, jumps: bool) -> None:
         first, last = area.window
         first, last = (first - 0.01 * width, last + 0.01 * width) if first == last else (first, last)
         color, alpha, hatch = ROLES[area.role]
-        inside = area.inside[:, 0]
+        inside = area.height[:, 0] <= 0
         for bottom, top in _runs(inside, area.ys):
             ax.fill(
                 [first, last, last, first],

@@ -22,20 +22,20 @@ from holdfast.spec.temporal import Instance
 Array = np.ndarray
 PLANES = 2
 TIMES = 4
-GRID = 361
+GRID = 201
 PATHS = 30  # trajectories drawn
 PIECES = 300
 
 
 @dataclass(frozen=True, eq=False)
 class Area:
-    """Where a region of a property is: ``inside`` (Y, X) over a grid; of a state over time X is 1 and ``window`` says when."""
+    """Where a region of a property is: ``height`` (Y, X) <= 0 over a grid; of a state over time X is 1 and ``window`` says when."""
 
     role: Literal["goal", "unsafe", "outside"]
     label: str
     xs: Array
     ys: Array
-    inside: Array
+    height: Array
     window: tuple[float, float]
     always: bool = False  # the window is the whole horizon
 
@@ -141,7 +141,7 @@ def _view(regions: list[Region], middle: Array, i: int, j: int, low: Array, high
     wide = low - 0.7 * span, high + 0.7 * span
     for region in regions:
         xs, ys = (np.linspace(wide[0][k], wide[1][k], 121) for k in (0, 1))
-        inside = region.holds(_points(middle, i, j, xs, ys)).reshape(len(ys), len(xs)) ^ (region.role != "goal")
+        inside = region.height(_points(middle, i, j, xs, ys)).reshape(len(ys), len(xs)) <= 0
         if not inside.any() or inside[[0, -1]].any() or inside[:, [0, -1]].any():
             continue  # nowhere near, or it goes on beyond: the tube says what is shown
         rows, columns = np.nonzero(inside)
@@ -159,9 +159,9 @@ def _points(middle: Array, i: int, j: int, xs: Array, ys: Array) -> Array:
 
 def _area(region: Region, middle: Array, i: int, j: int, view: tuple[Array, Array], tube: Tube) -> Area:
     xs, ys = (np.linspace(view[0][k], view[1][k], GRID) for k in (0, 1))
-    holds = region.holds(_points(middle, i, j, xs, ys)).reshape(len(ys), len(xs))
+    height = region.height(_points(middle, i, j, xs, ys)).reshape(len(ys), len(xs))
     always = region.window == (0.0, float(tube.horizon))
-    return Area(region.role, region.label, xs, ys, holds ^ (region.role != "goal"), region.window, always)
+    return Area(region.role, region.label, xs, ys, height, region.window, always)
 
 
 def _course(tube: Tube, regions: Regions, i: int, paths: Trajectories | None) -> Course:
@@ -177,10 +177,7 @@ def _course(tube: Tube, regions: Regions, i: int, paths: Trajectories | None) ->
     middle = np.mean([0.5 * (b.lower + b.upper) for b in tube.initial], axis=0)
     x = np.repeat(middle[None], len(ys), axis=0)
     x[:, i] = ys
-    areas = tuple(
-        Area(r.role, r.label, np.zeros(1), ys, (r.holds(x) ^ (r.role != "goal"))[:, None], r.window)
-        for r in regions.within({i})
-    )
+    areas = tuple(Area(r.role, r.label, np.zeros(1), ys, r.height(x)[:, None], r.window) for r in regions.within({i}))
     unit = "step" if tube.kind == "map" else "s"
     moments = None if paths is None else np.array([float(t) for t in paths.times])
     return Course(
