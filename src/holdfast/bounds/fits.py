@@ -12,15 +12,22 @@ from functools import lru_cache
 import numpy as np
 
 from holdfast.graph import Node
-from holdfast.operators import OPERATORS, UnaryOperator
+from holdfast.operators import OPERATORS, Relaxation, UnaryOperator
 from holdfast.operators.series import series
 from holdfast.rigor import FLOAT64
+from holdfast.rigor.functions import ATAN, ATAN_CURVATURE, SIGMOID, SIGMOID_CURVATURE, TANH, TANH_CURVATURE
 
 Array = np.ndarray
 _U, _TINY = FLOAT64.unit, FLOAT64.tiny
 CELLS = 16  # of a range on which the fitted polynomial is compared with the function
 LOOSE = 1e-3  # of the size of the linear term: a remainder of Taylor's formula above this is worth a fit
 FITTED = 6  # highest degree of a fit
+# functions whose second derivative stands in the table of functions, with a bound of the third
+_CURVED = {
+    "tanh": (TANH, TANH_CURVATURE, 2.0),
+    "sigmoid": (SIGMOID, SIGMOID_CURVATURE, 0.125),
+    "atan": (ATAN, ATAN_CURVATURE, 2.0),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +137,7 @@ def _least_squares(degree: int) -> tuple[Array, Array]:
 
 
 def _cells(node: Node, low: Array, high: Array, degree: int) -> Fit:
-    """A least-squares polynomial, compared with lines below and above the function on cells of the range."""
+    """A least-squares polynomial, compared with the function on cells of the range."""
     card = OPERATORS[node.op]
     assert isinstance(card, UnaryOperator)
     degree = min(degree, FITTED)
@@ -145,10 +152,58 @@ def _cells(node: Node, low: Array, high: Array, degree: int) -> Fit:
     share = (np.arange(CELLS + 1) / CELLS).reshape(-1, *([1] * low.ndim))
     ends = low + (high - low) * share
     ends[0], ends[-1] = low, high
-    lines = card.relax(np, node, ends[:-1], ends[1:], FLOAT64)
     powers = [np.ones_like(w)]
     for _ in range(degree):
         powers.append(powers[-1] * w)
+    if node.op in _CURVED:
+        least, most, slack = _through_points(node.op, ends, middle, coefficients, powers)
+    else:
+        lines = card.relax(np, node, ends[:-1], ends[1:], FLOAT64)
+        least, most, slack = _through_lines(lines, ends, middle, coefficients, powers)
+    center = 0.5 * most + 0.5 * least
+    coefficients[0] = coefficients[0] + center
+    error = np.maximum(most - center, center - least) + slack + 8 * _U * abs(coefficients[0])
+    return Fit(middle, coefficients, error * (1 + 32 * _U) + _TINY)
+
+
+def _through_points(
+    op: str, ends: Array, middle: Array, coefficients: Array, powers: list[Array]
+) -> tuple[Array, Array, Array]:
+    """Bounds of the function minus the polynomial, and of their rounding: between two ends of a cell of width h a function is off its
+    chord by at most h^2 / 8 times its largest second derivative, which the third one bounds from the ends."""
+    value, curvature, third = _CURVED[op]
+    degree = len(coefficients) - 1
+    z = ends - middle
+    p, second = coefficients[degree] * np.ones_like(z), np.zeros_like(z)
+    for i in range(degree - 1, -1, -1):
+        p = p * z + coefficients[i]
+    for i in range(degree, 1, -1):
+        second = second * z + i * (i - 1) * coefficients[i]
+    low, high = value.bounds(np, ends, FLOAT64)
+    bent_low, bent_high = curvature.bounds(np, ends, FLOAT64)
+    twist = third + sum(
+        (i * (i - 1) * (i - 2) * abs(coefficients[i]) * powers[i - 3] for i in range(3, degree + 1)), 0.0
+    )
+    size = sum((abs(coefficients[i]) * powers[i] for i in range(degree + 1)), np.abs(high).max(0))
+    bending = sum(
+        (i * (i - 1) * abs(coefficients[i]) * powers[i - 2] for i in range(2, degree + 1)), np.ones_like(middle)
+    )
+    h = ends[1:] - ends[:-1]
+    bent = np.maximum(abs(bent_high - second), abs(bent_low - second))
+    bulge = (
+        (np.maximum(bent[1:], bent[:-1]) + 0.5 * h * twist + 64 * degree * degree * _U * bending) * (h * h + _TINY) / 8
+    )
+    above, below = high - p, low - p
+    most = (np.maximum(above[1:], above[:-1]) + bulge * (1 + 1e-9)).max(0)
+    least = (np.minimum(below[1:], below[:-1]) - bulge * (1 + 1e-9)).min(0)
+    return least, most, 64 * (degree + 4) * _U * size + 64 * _TINY * (1 + powers[1] + powers[-1])
+
+
+def _through_lines(
+    lines: Relaxation, ends: Array, middle: Array, coefficients: Array, powers: list[Array]
+) -> tuple[Array, Array, Array]:
+    """The same from lines below and above the function on each cell."""
+    degree, w = len(coefficients) - 1, powers[1]
     curvature = sum(
         (i * (i - 1) * abs(coefficients[i]) * powers[i - 2] for i in range(2, degree + 1)), np.zeros_like(w)
     )
@@ -169,10 +224,7 @@ def _cells(node: Node, low: Array, high: Array, degree: int) -> Fit:
         )
         size = np.maximum(size, size + reach.max(0))
     slack = bulge * (1 + 1e-9) + 64 * (degree + 4) * _U * size + 64 * _TINY * (1 + w + powers[-1])
-    center = 0.5 * most + 0.5 * least
-    coefficients[0] = coefficients[0] + center
-    error = np.maximum(most - center, center - least) + slack + 8 * _U * abs(coefficients[0])
-    return Fit(middle, coefficients, error * (1 + 32 * _U) + _TINY)
+    return least, most, slack
 
 
 def _kinked(node: Node, low: Array, high: Array, degree: int) -> Fit:
