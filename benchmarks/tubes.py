@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from holdfast.load.problem import load_problem
+from holdfast.loop.tube import Segment
 from holdfast.reachability.reach import reach_tube
 from holdfast.reachability.simulate import Simulator, horizon_of
 from holdfast.reachability.tube import Tube
@@ -30,7 +31,7 @@ from holdfast.spec.temporal import Instance
 Array = np.ndarray
 TRAJECTORIES = 1000
 TIMES = 1000
-TIMEOUT = 120.0
+TIMEOUT = 60.0
 ROUNDING = 1e-12  # of the size of a state: rounding of the simulation, beside its truncation
 
 
@@ -129,15 +130,32 @@ def compared(tube: Tube, samples: Samples) -> tuple[int, int, float]:
 
 def _questions(tube: Tube, samples: Samples) -> Iterator[tuple[int, list[tuple[Array, TaylorModel]]]]:
     """Which sample has to be in which sets: at its time, and over the spans that begin or end there."""
+    start = np.array([float(s.start) for s in tube.segments])
+    end = np.array([float(s.end) for s in tube.segments])
+
+    def near(first: Fraction, last: Fraction) -> list[Segment]:
+        margin = 1e-9 * (1 + float(last))
+        return [tube.segments[k] for k in np.flatnonzero((start <= last + margin) & (end >= first - margin))]
+
     known = [i for i, t in enumerate(samples.times) if t <= tube.end]
     for i in known:
-        yield i, [(p.origin, p.states) for p in tube._within(samples.times[i], samples.times[i])]
+        t = samples.times[i]
+        # where two steps meet, the one that ends there
+        at = [s for s in near(t, t) if s.start < t <= s.end or s.start == t == 0 or s.start == s.end == t]
+        yield i, [(s.origin, s.between(t, t)) for s in at]
     if tube.kind == "map":
         return
     for i, j in pairwise(known):
-        pieces = list(tube._within(samples.times[i], samples.times[j]))
-        yield i, [(p.origin, p.states) for p in pieces if p.start == samples.times[i]]
-        yield j, [(p.origin, p.states) for p in pieces if p.end == samples.times[j]]
+        a, b = samples.times[i], samples.times[j]
+        begin, finish = [], []
+        for s in near(a, b):
+            if not (s.start < b and s.end > a):
+                continue
+            piece = (s.origin, s.between(max(a, s.start), min(b, s.end)))
+            begin += [piece] if s.start <= a else []
+            finish += [piece] if s.end >= b else []
+        yield i, begin
+        yield j, finish
 
 
 def loose(tube: Tube, samples: Samples) -> float:
