@@ -60,7 +60,7 @@ def invariant_conditions(sampled: SampledLoop, states: SetOfStates | Inequalitie
     box = product(states.hull, loop.others)
     now = tuple(f"{name} now" for name in sampled.data.plant.signals.disturbances)
     place = region(box, disturbances, tuple(cases))
-    purpose = f"{where}: within a period the flow points inwards wherever a trajectory meets the boundary"
+    purpose = f"{where}: within a period the flow points inwards on the boundary"
     return [Condition(purpose, (*loop.variables, *now), model, tuple(rows.rows), (place,))]
 
 

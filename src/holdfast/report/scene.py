@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from holdfast.errors import InputError
+from holdfast.invariance.held_samples import Flight
+from holdfast.invariance.plans import continuous, is_sampled
 from holdfast.invariance.polytope import as_polytope
-from holdfast.loop import ClosedLoop, close
+from holdfast.loop import ClosedLoop
 from holdfast.report.motion import ORBIT, STEPS, flow, nominal, pace, simulate
 from holdfast.report.shape import boundary_points, center_of, corners, excess, hull_of_projection, inward_flow, outline
 from holdfast.spec.temporal import BoxSet, Ellipsoid, Instance, Polytope, SetOfStates, TemporalProperty
@@ -25,6 +27,7 @@ MOST = 6  # panels of pairs of states
 GRID = 181  # of two states; less for sections
 COARSE = 31
 TRAJECTORIES = 10
+PERIODS = 60  # of a sampled loop
 Field = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -94,7 +97,7 @@ def _kept(fields: dict[str, Any]) -> dict[str, Any]:
 
 def scene(instance: Instance, result: Result | None, only: int | None = None, title: str = "") -> Scene:
     """The scene of an instance. ``only``: the largest number of panels."""
-    loop = close(instance.loop)
+    loop = continuous(instance.loop)
     prop = instance.properties[0]
     if isinstance(result and result.counterexample, Escape):
         prop = instance.properties[result.counterexample.property]  # type: ignore[union-attr]
@@ -137,9 +140,10 @@ class _Stage:
         middle = None if not self.sets else center_of(self.sets[0][2])
         self.anchor = self.point if self.point is not None else middle if middle is not None else self._inner()
         self.points = None
+        self.flight = Flight(instance.loop) if is_sampled(instance.loop) else None  # inputs are held: there is no field
         if self.escape is not None and self.n > 2:
             self.anchor = np.array(self.escape.state)  # sections through the start show which edge is crossed
-        elif self.n > 2:
+        elif self.n > 2 or self.flight is not None:
             self.points = boundary_points(self.over[0][2], self.anchor, self.low, self.high)
         self.paths = self._paths() if self.points is not None else None
         self.left = self._left()
@@ -182,6 +186,11 @@ class _Stage:
         ways = np.random.default_rng(3).normal(size=(TRAJECTORIES, self.n))  # the farthest points in some directions
         chosen = np.unique(np.argmax(far @ ways.T, axis=0))
         starts = self.anchor + 0.99 * (self._corners()[chosen] - self.anchor)
+        if self.flight is not None:
+            met = [starts[None]]
+            for _ in range(PERIODS):
+                met.append(self.flight.run(met[-1][-1], self.flight.middle(len(starts)))[1:])
+            return np.concatenate(met)
         if self.loop.kind == "map":
             return simulate(self.loop, starts, ORBIT, steps=ORBIT)
         return simulate(self.loop, starts, pace(self.loop, self.anchor))[::2]
@@ -200,7 +209,7 @@ class _Stage:
 
     def faces(self) -> tuple[tuple[str, float], ...]:
         """The least inward flow found per face of a polytope (ode)."""
-        if not self.sets or self.prop.kind != "invariant" or self.loop.kind != "ode":
+        if not self.sets or self.prop.kind != "invariant" or self.loop.kind != "ode" or self.flight is not None:
             return ()
         states = self.sets[0][2]
         if not isinstance(states, BoxSet | Polytope):
@@ -243,7 +252,7 @@ class _Stage:
         domain = self._domain(i, j)
         if domain is not None and domain.polygon is not None and _visible(domain.polygon, view):
             outlines.append(domain)
-        field = self._field(i, j, view) if self.n == 2 else None
+        field = self._field(i, j, view) if self.n == 2 and self.flight is None else None
         return Panel(
             "" if self.n == 2 else f"{self.loop.states[i]}, {self.loop.states[j]}",
             (self.loop.states[i], self.loop.states[j]), view, tuple(outlines), tuple(self._curves(i, j)), field,
