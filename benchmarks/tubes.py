@@ -193,6 +193,7 @@ def main() -> None:
         reached = f"{row.reached:.3g}/{row.horizon:.3g}"
         print(f"{name:28} {instance.id:28} {row.boxes:5} {reached:>9} {row.points:9} {row.outside:7} {row.worst:9.2g} {row.loose:7.3g} {row.seconds:6.1f}", flush=True)  # fmt: skip
     print(f"{total} points outside")
+    sys.exit(1 if total else 0)
 
 
 if __name__ == "__main__":

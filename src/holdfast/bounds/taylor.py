@@ -66,7 +66,7 @@ def _positive(problem: Problem) -> set[int]:
         if isinstance(card, LinearOperator):
             weights = problem.weights(i)
             doubts = problem.doubts(i) or [np.zeros(1)] * len(weights)
-            holds = fed and min(dict(node.attributes).get("signs", (1,))) > 0
+            holds = fed and (node.op != "add" or min(node["signs"]) > 0)
             holds = holds and all(w.min() >= d.max() for w, d in zip(weights, doubts, strict=True))
         elif isinstance(card, UnaryOperator):
             even = node.op == "square" or (node.op == "power" and node["exponent"] % 2 == 0)
@@ -121,7 +121,7 @@ def linear(
         fixed = constant(basis, value, value)
         if doubts is None:
             return fixed
-        return TaylorModel(basis, fixed.terms, np.zeros(full) + card.bias(np, node, doubts))
+        return TaylorModel(basis, fixed.terms, np.zeros(full) + np.asarray(card.bias(np, node, doubts)))
     inputs = aligned(inputs)
     terms = card.linear(np, node, weights, [m.terms for m in inputs])
     error = card.magnitude(np, node, weights, [m.error for m in inputs])
