@@ -18,6 +18,7 @@ from holdfast.sets.taylor_model import TaylorModel
 
 Array = np.ndarray
 LARGE = 5.0  # errors in units of what the tube has gone through: too wide to go on
+GROWTH = 6  # power of the time with which errors may grow: as many integrators in a row
 
 SOURCES = {
     "polynomial": "the initial set itself, which spreads",
@@ -59,11 +60,27 @@ def scale(extent: Array) -> Array:
     return np.maximum(extent, 1e-3 * extent.max(-1, keepdims=True)) + 1e-9
 
 
-def blown(front: Front, extent: Array) -> Array:
-    """Whether (B,) errors are so large that going on makes no sense; ``extent`` (B, n): what the tube has gone through."""
+def blown(front: Front, extent: Array, before: Array | None = None) -> Array:
+    """Whether (B,) errors are so large that going on makes no sense; ``extent`` (B, n): what the tube has gone through.
+
+    ``before`` (B, n): what errors may have become since some earlier time, where disturbances are at work (`expected`).
+    """
     with np.errstate(invalid="ignore"):
-        small: Array = (errors(front.states) <= LARGE * scale(extent)).all(1)
-        return ~small  # NaN is blown up too
+        made = errors(front.states)
+        small = made <= LARGE * scale(extent)
+        if before is not None:
+            small |= made <= before
+        fine: Array = (small & np.isfinite(made)).all(1)
+    return ~fine  # NaN is blown up too
+
+
+def expected(history: Sequence[tuple[Fraction, Array]], time: Fraction) -> Array | None:
+    """Errors (B, n) that were made until 4/5 of the time, grown as polynomials in time grow; None where it is too early."""
+    known = [(at, made) for at, made in history if 0 < at <= time * 4 / 5]
+    if not known:
+        return None
+    at, made = known[-1]
+    return made * float(time / at) ** GROWTH
 
 
 def widest(front: Front, extent: Array, b: int) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 
 from holdfast.errors import InputError
 from holdfast.loop.tube import ORDER, Front, Segment, System
-from holdfast.reachability.limits import LARGE, Stopped, blown, errors, shares, spreads, widest
+from holdfast.reachability.limits import Stopped, blown, errors, expected, shares, spreads, widest
 from holdfast.reachability.tube import Tube
 from holdfast.spec.plant import LoopData
 from holdfast.spec.region import Box
@@ -147,7 +147,7 @@ def _follow(
     front = system.start([p.states for p in parts], horizon, [p.parameters for p in parts])
     size = front.states.spread()
     low = high = front.states.terms[0]
-    own, count = np.zeros_like(low), 0
+    history: list[tuple[Fraction, Array]] = []  # errors (B, n) at the ends of periods
     periods: list[list[Segment]] = []
     used = 0.0
 
@@ -155,12 +155,17 @@ def _follow(
         return deadline is not None and time.monotonic() > deadline
 
     def extent(front: Front) -> Array:
-        """What each box has gone through (B, n); errors as large as those of the first period, in every period, are the loop's own."""
+        """What each box has gone through (B, n)."""
         below, above = _gone(low, high, front)
-        return size + (above - below) + count * own / LARGE
+        return size + (above - below)
+
+    def large(front: Front) -> Array:
+        before = expected(history, front.time)
+        before = np.full_like(low, np.inf) if before is None else before
+        return blown(front, extent(front)[front.origin], before[front.origin])
 
     def go_on(front: Front) -> bool:
-        return not late() and not blown(front, extent(front)[front.origin]).all()
+        return not late() and not large(front).all()
 
     while front.time < horizon and len(front.origin):
         before = front
@@ -172,17 +177,13 @@ def _follow(
                 parts[k].segments.append(_only(segment, k))
                 parts[k].reached = segment.end
         low, high = _gone(low, high, front)
-        count += 1
-        if count == 1:
-            np.maximum.at(own, front.origin, np.nan_to_num(errors(front.states), posinf=0.0))
+        now = np.zeros_like(low)
+        np.maximum.at(now, front.origin, errors(front.states))
+        history.append((front.time, now))
         gone = set(before.origin.tolist()) - set(front.origin.tolist())
         with np.errstate(invalid="ignore"):
-            large = (
-                blown(front, extent(front)[front.origin])
-                if front.time < horizon
-                else ~np.isfinite(front.states.size).all(1)
-            )
-        gone |= set(front.origin[large].tolist())
+            wide = large(front) if front.time < horizon else ~np.isfinite(front.states.size).all(1)
+        gone |= set(front.origin[wide].tolist())
         for part, k in _members(parts, before):
             if k in gone:
                 last = before if k not in front.origin else front
