@@ -71,7 +71,7 @@ class SampledSearch:
     @property
     def found(self) -> list[Found]:
         """Those that a problem file can ask for and a certificate can prove."""
-        return [s.found for s in self.sets if s.always]
+        return [s.found for s in self.sets if s.always and s.rate is None]
 
 
 def find_sampled(
