@@ -143,11 +143,12 @@ def _answer(run: _Run) -> _Answer:
         return _Answer(Reason.PROVED, empty, outcome=outcome)
     if outcome.refuted is not None:
         return _refuted(run, outcome, outcome.refuted)
-    text = f"{where}: {100 * outcome.proved:.3g} % of the initial box is proved, with polynomials of degree {outcome.degree}"
+    parts = []
     if outcome.worst is not None:
-        text += f"; the last part that failed: {outcome.worst.text}"
+        parts.append(f"the part that failed last: {outcome.worst.text}")
     if run.nearest:
-        text += f"; {run.nearest}"
+        parts.append(run.nearest)
+    text = f"{where}: {'; '.join(parts)}"
     reason = Reason.TIME if outcome.late or run.budget.expired() else Reason.INCOMPLETE
     return _Answer(reason, text, outcome=outcome)
 

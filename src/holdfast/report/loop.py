@@ -12,7 +12,7 @@ from holdfast.report.decimals import round_down, round_up
 from holdfast.report.table import table
 from holdfast.report.text import certificate_line
 from holdfast.spec.temporal import Instance, Problem
-from holdfast.verdict import Escape, Reason, Refutation, Result, Verdict
+from holdfast.verdict import Escape, Reason, Refutation, Result, Verdict, Violation
 
 WORDS = {  # what a reason means for a closed loop
     Reason.PROVED: "every condition of the proof holds, by outward-rounded bounds",
@@ -60,6 +60,9 @@ def explanation(problem: Problem, instance: Instance, result: Result) -> list[st
         lines += escape_lines(result.counterexample, instance)
     if isinstance(result.counterexample, Refutation):
         lines += refutation_lines(result.counterexample, instance)
+    if isinstance(result.counterexample, Violation):
+        lines += violation_lines(result.counterexample, instance)
+    lines += tube_lines(result)
     if result.bound is not None:
         lines.append(f"lower bound of the worst margin: {round_down(result.bound)} (positive: proved)")
     lines += facts(instance, result)
@@ -76,6 +79,10 @@ def words(result: Result) -> str:
     """What a reason means for a closed loop."""
     if isinstance(result.counterexample, Refutation):
         return "a state that contradicts the claim was found, and enclosed"
+    if isinstance(result.counterexample, Violation):
+        return "a trajectory that violates the claim was found, and enclosed"
+    if result.reason is Reason.PROVED and "degree" in result.statistics:
+        return "flow tubes of all initial states keep to the claim, by outward-rounded bounds"
     return WORDS.get(result.reason, result.reason.value)
 
 
@@ -125,6 +132,43 @@ def refutation_lines(found: Refutation, instance: Instance) -> list[str]:
     if signals.parameters:
         lines.append(f"with the parameters {_point(signals.parameters, found.parameters)}")
     return lines
+
+
+def violation_lines(found: Violation, instance: Instance) -> list[str]:
+    """The trajectory that violates a claim: start, signals, and where it shows. Its numbers are exact."""
+    signals = instance.loop.plant.signals
+    lines = [f"from {_said(signals.states, found.state)}"]
+    if signals.parameters:
+        lines.append(f"with the parameters {_said(signals.parameters, found.parameters)}")
+    if found.disturbances:
+        first, *later = found.disturbances
+        lines.append(f"under the disturbances {_said(signals.disturbances, first[1])}" + (" at first" if later else ""))
+        lines += [f"from {time} on {_said(signals.disturbances, values)}" for time, values in later]
+    ends = [f"{n} in [{round_down(a, 9)}, {round_up(b, 9)}]" for n, a, b in zip(signals.states, found.low, found.high, strict=True)]  # fmt: skip
+    when = f"after {found.time:g} steps" if instance.loop.plant.kind == "map" else f"at {found.time:.9g} s"
+    lines.append(f"the state {when} is proved to lie in {', '.join(ends)}")
+    how = "holds" if found.holds else "is violated"
+    lines.append(f"there {found.text} {how} by at least {round_down(found.margin)}")
+    return lines
+
+
+def _said(names: Sequence[str], values: Sequence[str]) -> str:
+    return ", ".join(f"{n} = {v}" for n, v in zip(names, values, strict=True))
+
+
+def tube_lines(result: Result) -> list[str]:
+    """How many boxes of initial states were followed."""
+    found = result.statistics
+    if "degree" not in found or result.counterexample is not None:
+        return []
+    count = int(found["sub-problems"])
+    boxes = (
+        "the whole box of initial states was followed"
+        if count == 1
+        else f"{count} boxes of initial states were followed"
+    )
+    share = "" if result.reason is Reason.PROVED else f", {100 * float(found['proved share']):.3g} % of it is proved"
+    return [f"{boxes}, with polynomials of degree {found['degree']}{share}"]
 
 
 def facts(instance: Instance, result: Result) -> list[str]:
