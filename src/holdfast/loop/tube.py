@@ -34,6 +34,7 @@ Array = np.ndarray
 ORDER = 6  # of a step in time
 SMALLEST = 1 << 10  # parts of a period, at the most
 TOLERANCE = 1e-3  # remainder of a step, as a share of the width of the set, above which a step is halved
+LONGEST = Fraction(2**100)  # step: powers of it are float64 numbers
 PARTS = 32  # of the horizon: first steps where no period says how long one is
 DEGREES = (2, 5, 4, 3, 3, 2, 2)  # of polynomials, by the number of variables
 
@@ -248,7 +249,7 @@ class System:
         """One step in time, as long as it can be; (front after it, inputs of the boxes left, what was between)."""
         nominal = None if self.disturbance is None else self.disturbance.nominal
         rest = self.rest(front, inputs, self._schedule(front.time), nominal)
-        length = min(front.length, end - front.time)
+        length = min(front.length, end - front.time, LONGEST)
         if end - front.time < 2 * length:  # equal parts, no sliver at the end
             length = end - front.time if end - front.time <= length else (end - front.time) / 2
         limit = length / SMALLEST

@@ -188,7 +188,7 @@ def _hull(series: Series, length: Fraction) -> tuple[Array, Array]:
     for k in range(1, len(series)):
         reach = reach + _moved(series, half, k).size * _upper(half**k)
     reach = reach * (1 + gamma(len(series) + 8, FLOAT64)) + _TINY
-    return low - reach - 2 * _U * abs(low), high + reach + 2 * _U * abs(high)
+    return low - reach - 4 * _U * abs(low), high + reach + 4 * _U * abs(high)
 
 
 def _coefficient(
