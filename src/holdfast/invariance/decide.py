@@ -15,6 +15,7 @@ import numpy as np
 from holdfast.bounds.bounder import cores
 from holdfast.certificate import CertificateWriter
 from holdfast.errors import InputError, UnsupportedError
+from holdfast.invariance.answer import networks_of, verdict_of
 from holdfast.invariance.falsify import search as falsify
 from holdfast.invariance.plans import DECIDED, Plan, continuous, is_sampled, plan_of
 from holdfast.invariance.prove import Proved, prove, quiet
@@ -25,13 +26,13 @@ from holdfast.loop import ClosedLoop
 from holdfast.search.budget import Budget, Progress
 from holdfast.spec.condition import Condition
 from holdfast.spec.temporal import BoxSet, Ellipsoid, Instance, Problem, TemporalProperty
-from holdfast.verdict import CertificateStatus, Escape, Reason, Refutation, Result, Verdict
+from holdfast.verdict import CertificateStatus, Escape, Reason, Refutation, Result
 
 QUICK = 1.0  # seconds of falsification before anything is proved ...
 SHORT = 0.3  # ... of other claims than invariance: most of them are true
 LONGER = 10.0  # and after a proof has failed
 EMPTY = 2.0  # to find out whether a set without a sampled point has none
-__all__ = ["decide", "networks_of", "verdict_of"]
+__all__ = ["decide"]
 
 
 @dataclass
@@ -221,21 +222,6 @@ def _writer(path: Path, run: _Run, more: Mapping[str, Any]) -> CertificateWriter
         raise InputError(f"{path}: the certificate cannot be written ({error.strerror})") from None
 
 
-def networks_of(instance: Instance) -> dict[str, str]:
-    """Files as the problem names them, and their hashes."""
-    found: dict[str, str] = {}
-    controller = instance.document.get("controller", {})
-    if instance.loop.controller is not None:
-        names = controller["networks"] if "networks" in controller else [controller["network"]]
-        found |= {name: model.sha256 for name, model in zip(names, instance.loop.controller.networks, strict=True)}
-    used = {getattr(s, "function", None) for p in instance.properties for s in (p.states, p.target)}
-    used |= {p.function for p in instance.properties}
-    for name, function in instance.loop.functions.items():
-        if name in used and function.network is not None:
-            found[instance.document["functions"][name]["network"]] = function.network.sha256
-    return found
-
-
 def _certificate(run: _Run, answer: _Answer, writer: CertificateWriter | None, path: Path) -> CertificateStatus:
     if answer.reason is Reason.PROVED and writer is not None:
         size = writer.finish()
@@ -272,17 +258,6 @@ def _result(run: _Run, answer: _Answer, status: CertificateStatus | None) -> Res
         verdict, answer.reason, answer.detail, answer.found, answer.bound, run.budget.seconds, statistics, "real",
         provenance, status,
     )  # fmt: skip
-
-
-def verdict_of(reason: Reason) -> Verdict:
-    """What a reason to stop means for a claim about a closed loop."""
-    return {
-        Reason.PROVED: Verdict.VERIFIED,
-        Reason.VACUOUS_REGION: Verdict.VERIFIED,
-        Reason.VACUOUS_OUTPUT: Verdict.VERIFIED,
-        Reason.WITNESS: Verdict.FALSIFIED,
-        Reason.TIME: Verdict.TIMEOUT,
-    }.get(reason, Verdict.UNKNOWN)
 
 
 def _called(problem: Problem, instance: Instance) -> str:

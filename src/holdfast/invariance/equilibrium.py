@@ -10,7 +10,6 @@ from fractions import Fraction
 
 import flint
 import numpy as np
-import scipy.linalg
 
 from holdfast.bounds.bounder import bounds_of_rows, flat_problem
 from holdfast.invariance.contraction import Contraction, Jacobians, contraction
@@ -130,6 +129,8 @@ def shapes(loop: ClosedLoop, center: np.ndarray, scales: np.ndarray) -> list[Sha
 
     (A + s I)' P + P (A + s I) = -diag(scales^-2): with s close to the decay of A the P-norm shrinks as fast as solutions do in the end.
     """
+    import scipy.linalg
+
     A = Linearisation(loop).jacobian(center)
     if not np.isfinite(A).all():
         return []

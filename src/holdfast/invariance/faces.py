@@ -6,13 +6,14 @@ Parallelotopes have a closed form in the coordinates of their rows; other polyto
 from __future__ import annotations
 
 import numpy as np
-import scipy.optimize
 
 
 class Faces:
     """{x : A x <= b}, bounded, not flat."""
 
     def __init__(self, A: np.ndarray, b: np.ndarray):
+        import scipy.optimize
+
         self.A, self.b = A, b
         size = np.maximum(np.linalg.norm(A, axis=1), 1e-300)
         result = scipy.optimize.linprog(
@@ -40,6 +41,8 @@ class Faces:
         return np.where(chosen, self.b[up], -self.b[low]) @ self._turn.T
 
     def _program(self, objective: np.ndarray, side: int) -> np.ndarray:
+        import scipy.optimize
+
         held = {} if side < 0 else {"A_eq": self.A[side : side + 1], "b_eq": self.b[side : side + 1]}
         result = scipy.optimize.linprog(
             -objective, self.A, self.b, bounds=[(None, None)] * self.A.shape[1], method="highs", **held

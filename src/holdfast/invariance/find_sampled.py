@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import scipy.linalg
 
 from holdfast.errors import InputError
 from holdfast.invariance.ball import Ball
@@ -307,6 +306,8 @@ def _after(moment: float) -> Callable[[], bool]:
 
 def _roots(first: np.ndarray, whole: np.ndarray, reach: np.ndarray) -> list[np.ndarray]:
     """Roots of Lyapunov equations of the flow at the beginning of a period, of the whole period, and of mixtures."""
+    import scipy.linalg
+
     logarithm = np.real(scipy.linalg.logm(whole)) if abs(np.linalg.det(whole)) > 1e-12 else first
     n, found = len(first), [np.diag(reach)]
     for A in (first, logarithm, 0.5 * (first + logarithm)):

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from holdfast.errors import InputError
 from holdfast.invariance.sets import basis, inverse
@@ -111,6 +109,9 @@ def _exchanged(states: Polytope, frame: Frame, k: int) -> Frame:
 
 def _blocks(H: Sequence[Sequence[Fraction]], rows: Sequence[int]) -> list[tuple[list[int], list[int]]]:
     """Rows and states that belong together: (rows, states) of each block."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     n = len(H[0])
     pairs = [(p, i) for p, k in enumerate(rows) for i, c in enumerate(H[k]) if c]
     at, to = np.array(pairs, np.int64).reshape(-1, 2).T

@@ -9,7 +9,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import scipy.linalg
 from threadpoolctl import threadpool_limits
 
 from holdfast.graph import Model
@@ -63,6 +62,8 @@ class Flight:
 
     def slopes(self, center: np.ndarray, shares: Sequence[float]) -> np.ndarray:
         """Derivatives (len(shares), n, n) of x(t_k + share h) by x(t_k) at a point; the linear plant with a linear controller."""
+        import scipy.linalg
+
         signals, n = self.data.plant.signals, len(center)
         others = self.middle(1)
         x = center[None]

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from itertools import combinations_with_replacement
 
 import numpy as np
-import scipy.optimize
 
 ROUNDS = 12
 SAMPLES = 3000
@@ -77,6 +76,8 @@ def fit(
     ``flow``: right side (maps: next state) at points (K, n); ``sample``: draws about so many points where it is to decrease;
     ``more``: points (K, n) at which earlier candidates failed.
     """
+    import scipy.optimize
+
     n = len(center)
     terms = tuple(t for d in range(2, degree + 1) for t in combinations_with_replacement(range(n), d))
     quadratic = np.array([float(len(t) == 2 and t[0] == t[1]) for t in terms])

@@ -14,7 +14,6 @@ from fractions import Fraction
 from typing import Literal
 
 import numpy as np
-import scipy.linalg
 from threadpoolctl import threadpool_limits
 
 from holdfast.invariance.equilibrium import Linearisation, shapes
@@ -99,6 +98,8 @@ def candidates(loop: ClosedLoop, center: np.ndarray, form: Form, reach: np.ndarr
 
 def _bases(A: np.ndarray) -> Iterator[np.ndarray]:
     """Columns: real and imaginary parts of eigenvectors; where these are nearly dependent, Schur vectors, ever shorter."""
+    import scipy.linalg
+
     values, vectors = np.linalg.eig(A)
     columns = []
     for value, vector in zip(values, vectors.T, strict=True):

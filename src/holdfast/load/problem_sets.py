@@ -13,7 +13,6 @@ from typing import Any
 
 import flint
 import numpy as np
-from scipy.optimize import linprog
 
 from holdfast.load.expression import COMPARISONS, Comparison, parse_comparison
 from holdfast.load.formula_atoms import Atoms
@@ -172,6 +171,8 @@ def _bounds(rows: Sequence[_Row], lower: Sequence[Fraction | None], upper: Seque
 
 def _empty(rows: Sequence[_Row], lower: Sequence[Fraction | None], upper: Sequence[Fraction | None]) -> bool:
     """Whether a linear program calls the polytope infeasible (0 inside is seen without one)."""
+    from scipy.optimize import linprog
+
     if all((a is None or a <= 0) and (b is None or b >= 0) for a, b in zip(lower, upper, strict=True)):
         return False
     return bool(linprog(np.zeros(len(rows[0])), **_bounds(rows, lower, upper)).status == 2)
@@ -181,6 +182,8 @@ def _polytope_box(
     rows: Sequence[_Row], lower: Sequence[Fraction | None], upper: Sequence[Fraction | None], center: _Row, plant: Plant
 ) -> list[tuple[Fraction | None, Fraction | None]]:
     """Its box by linear programs, shrunk by their tolerance: this only serves to refuse mistakes."""
+    from scipy.optimize import linprog
+
     constraints, ends = _bounds(rows, lower, upper), []
     for i, bounded in enumerate(plant.bounded):
         pair: list[Fraction | None] = [None, None]

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.bounds.bounder import cores
-from holdfast.invariance.decide import decide as decide_others
-from holdfast.invariance.decide import networks_of, verdict_of
+from holdfast.invariance.answer import networks_of, verdict_of
 from holdfast.invariance.prove import quiet
 from holdfast.loop.tube import System
 from holdfast.reachability.claim import Claim, claim_of
@@ -87,6 +86,8 @@ def decide(
     claim = claim_of(instance)
     options: dict[str, Any] = {"workers": workers, "memory_mib": memory_mib, "seed": seed, "progress": progress}
     if not claim.predicates:
+        from holdfast.invariance.decide import decide as decide_others
+
         return decide_others(problem, instance, timeout=timeout, certificate=certificate, **options)
     budget = Budget(timeout, memory_mib or 4096, progress)
     run = _Run(problem, instance, claim, budget, workers or cores(), seed)
@@ -98,6 +99,8 @@ def decide(
     result = _result(run, answer, certificate)
     if not claim.others or result.verdict is Verdict.FALSIFIED:
         return result
+    from holdfast.invariance.decide import decide as decide_others
+
     rest = replace(instance, properties=claim.others)
     other = decide_others(problem, rest, timeout=None if timeout is None else max(budget.left, 0.01), **options)
     return other if result.verdict is Verdict.VERIFIED else replace(result, detail=f"{result.detail}. {other.detail}")

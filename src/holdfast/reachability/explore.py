@@ -1,8 +1,8 @@
 """Search of the free values of a closed loop (initial states, unknown constants, disturbances) for the trajectory of least margin.
 
-Corners, faces and quasi-random points first, then descent along slopes by differences, from the best of them, all trajectories at once
-in plain arithmetic. Sobol', On the distribution of points in a cube, 1967; Annpureddy, Liu, Fainekos, Sankaranarayanan,
-S-TaLiRo: a tool for temporal logic falsification for hybrid systems, TACAS 2011.
+Corners, faces and points of a Latin hypercube first, then descent along slopes by differences, from the best of them, all trajectories
+at once in plain arithmetic. McKay, Beckman, Conover, A comparison of three methods for selecting values of input variables, 1979;
+Annpureddy, Liu, Fainekos, Sankaranarayanan, S-TaLiRo: a tool for temporal logic falsification for hybrid systems, TACAS 2011.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import qmc
 
 from holdfast.spec.plant import Plant
 from holdfast.spec.region import Box
@@ -84,10 +83,8 @@ def explore(margins: Margins, space: Space, rng: np.random.Generator, count: int
 
     ``count``: points of a round before descent; ``rounds`` 0: no descent, corners and faces only.
     """
-    count = 1 << max(count - 1, 1).bit_length()  # quasi-random points come in powers of two
-    sobol = qmc.Sobol(max(space.size, 1), seed=rng)
     for k in range(max(rounds, 1) if space.size else 1):
-        more = sobol.random(count)[:, : space.size]
+        more = _spread(rng, count, space.size)
         faces = rng.random(more.shape) < np.linspace(0.0, 0.8, len(more))[:, None]
         z = _seldom(space, np.where(faces, np.round(more), more), rng)
         if k == 0:
@@ -102,6 +99,12 @@ def explore(margins: Margins, space: Space, rng: np.random.Generator, count: int
             yield _ranked(z, values)
             if step < SHORTEST:
                 break
+
+
+def _spread(rng: np.random.Generator, count: int, size: int) -> Array:
+    """Points (count, size) of the cube, one in each of ``count`` layers of every dimension."""
+    layers = rng.permuted(np.tile(np.arange(count), (size, 1)), axis=1).T
+    return (layers + rng.random((count, size))) / count
 
 
 def _ranked(z: Array, values: Array) -> tuple[Array, Array]:

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.optimize
 
 from holdfast.graph import Model
 from holdfast.invariance.polytope import as_polytope
@@ -73,6 +72,8 @@ def center_of(states: SetOfStates) -> np.ndarray | None:
 
 def outline(states: SetOfStates, loop: ClosedLoop, i: int, j: int) -> np.ndarray | None:
     """Points (K, 2) around the projection of a polytope, box or ellipsoid on two states; None for other sets."""
+    import scipy.optimize
+
     angles = np.linspace(0, 2 * np.pi, DIRECTIONS, endpoint=False)
     plane = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     if isinstance(states, Ellipsoid):
