@@ -27,6 +27,7 @@ GENERATIONS = 4  # after so many halvings a tube has to get further, or halving 
 FURTHER = 1.02
 HIGHEST = 6  # degree of polynomials
 GAIN = 1.15  # a higher degree has to get further by this factor
+SHORTEST = Fraction(1, 100_000)  # step, as a share of the horizon
 RECENT = 20  # periods that tell where errors come from
 TOGETHER = 4096  # MiB of tubes
 
@@ -160,6 +161,8 @@ def _follow(
         return size + (above - below)
 
     def large(front: Front) -> Array:
+        if front.length < SHORTEST * horizon:  # solutions escape: steps shrink without end
+            return np.ones(len(front.origin), bool)
         before = expected(history, front.time)
         before = np.full_like(low, np.inf) if before is None else before
         return blown(front, extent(front)[front.origin], before[front.origin])
