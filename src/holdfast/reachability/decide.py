@@ -135,7 +135,7 @@ def _answer(run: _Run) -> _Answer:
         return System(instance.loop, initial, degree)
 
     def tell(outcome: Outcome) -> None:
-        run.budget.tell("tubes", len(outcome.open), outcome.followed, outcome.proved - 1.0)
+        run.budget.tell("tubes", len(outcome.open), outcome.followed, float(outcome.proved) - 1.0)
 
     cell = Cell(initial, instance.loop.plant.parameters)
     outcome = prove(make, claim, cell, claim.end, run.budget, run.workers, pause, tell)
@@ -197,7 +197,7 @@ def _result(run: _Run, answer: _Answer, certificate: Path | None) -> Result:
     statistics: dict[str, Any] = {"phases": run.phases}
     if answer.outcome is not None:
         o = answer.outcome
-        statistics |= {"sub-problems": o.followed, "proved share": o.proved, "degree": o.degree}
+        statistics |= {"sub-problems": o.followed, "proved share": float(o.proved), "degree": o.degree}
     provenance = {
         "problem": run.problem.sha256, "instance": run.instance.id, "networks": networks_of(run.instance),
         "arithmetic": "float64, outward rounded", "seed": run.seed, "workers": run.workers,

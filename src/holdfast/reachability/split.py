@@ -52,9 +52,9 @@ class Ended:
 
 @dataclass
 class Outcome:
-    """``proved``: share of the initial box; ``refuted``: a cell all of whose trajectories violate the claim. ``open``: cells left."""
+    """``proved``: share of the initial box, exact; ``refuted``: a cell all of whose trajectories violate the claim. ``open``: cells left."""
 
-    proved: float = 0.0
+    proved: Fraction = Fraction(0)
     refuted: Cell | None = None
     open: list[Cell] = field(default_factory=list)
     followed: int = 0
@@ -65,7 +65,7 @@ class Outcome:
     @property
     def holds(self) -> bool:
         """Whether the claim is proved on the whole box."""
-        return self.refuted is None and not self.open and not self.late
+        return self.proved == 1 and self.refuted is None and not self.open
 
 
 def explore(
@@ -136,12 +136,14 @@ def prove(
         system, first = _degree(make, system, first, claim, cell, horizon, budget)
     outcome = Outcome(followed=1, degree=system.degree)
     if first.kind != "failed":
-        outcome.proved = float(first.kind == "proved")
+        outcome.proved = Fraction(int(first.kind == "proved"))
         outcome.refuted = cell if first.kind == "refuted" else None
         outcome.late = first.kind == "late"
         return outcome
     outcome.worst = first
     stack = _parts(system, cell, first, FEWEST)
+    if not stack:
+        outcome.open.append(cell)
     batch = max(1, min(MOST, ENTRIES // _entries(system)))
     team: Workers | None = None
 
@@ -162,7 +164,7 @@ def prove(
                 outcome.followed += len(task)
                 for one, end in zip(task, ended, strict=True):
                     if end.kind == "proved":
-                        outcome.proved += 0.5**one.depth
+                        outcome.proved += Fraction(1, 2**one.depth)
                     elif end.kind == "refuted":
                         outcome.refuted = one
                         outcome.open = stack
@@ -172,7 +174,10 @@ def prove(
                         outcome.worst = end if end.kind == "failed" else outcome.worst
                     else:
                         outcome.worst = end
-                        stack += _parts(system, one, end, 2 if len(stack) >= FEWEST else 4)
+                        parts = _parts(system, one, end, 2 if len(stack) >= FEWEST else 4)
+                        stack += parts
+                        if not parts:
+                            outcome.open.append(one)
             tell(outcome)
             if pause():
                 break
@@ -210,7 +215,10 @@ def _entries(system: System) -> int:
 
 
 def _parts(system: System, cell: Cell, end: Ended, count: int) -> list[Cell]:
-    """The cell in ``count`` (a power of two) parts: halved along the variable with the largest weight, which then has half of it."""
+    """The cell in ``count`` (a power of two) parts: halved along the variable with the largest weight, which then has half of it.
+
+    Empty where no variable can be halved any more.
+    """
     n = len(cell.states)
     own = [i for i, v in enumerate(system.variables) if v is not None]
     weights = np.array(end.weights) if end.weights else np.ones(len(own))
