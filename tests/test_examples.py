@@ -14,6 +14,7 @@ import holdfast
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 PROBLEMS = sorted(EXAMPLES.glob("*/problem.toml"))
+TUBES = sorted(EXAMPLES.glob("tubes/*.toml"))
 FOLDERS = sorted(path.parent for path in EXAMPLES.glob("*/instances.csv"))
 INSTANCES = [
     (folder, *row.split(",")[:3])
@@ -37,9 +38,8 @@ def test_expected_answers_of_problem_files(path: Path) -> None:
     assert {name: result.verdict.value for name, result in results.items()} == expected
 
 
-@pytest.mark.parametrize("path", PROBLEMS, ids=lambda p: p.parent.name)
-def test_certificates_of_problem_files(path: Path, tmp_path: Path) -> None:
-    cheap = "held", "too-far"  # one proof, one refutation
+def test_certificates_of_problem_files(tmp_path: Path) -> None:
+    path, cheap = EXAMPLES / "balance" / "problem.toml", ("held", "too-far")  # one proof, one refutation
     for name in cheap:
         holdfast.verify_problem(path, instance=name, timeout=60, certificate=tmp_path / f"{name}.hfc")
         checked = subprocess.run(
@@ -47,6 +47,13 @@ def test_certificates_of_problem_files(path: Path, tmp_path: Path) -> None:
             capture_output=True, text=True,
         )  # fmt: skip
         assert checked.stdout.startswith("valid"), checked.stdout + checked.stderr
+
+
+@pytest.mark.parametrize("path", TUBES, ids=lambda p: p.stem)
+def test_tubes_of_the_gallery_are_complete(path: Path) -> None:
+    tube = holdfast.reach(path)
+    assert tube.complete and len(tube.initial) == 1
+    assert path.with_suffix(".png").exists()
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda p: p.name)
