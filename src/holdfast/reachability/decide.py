@@ -103,7 +103,9 @@ def decide(
 
     rest = replace(instance, properties=claim.others)
     other = decide_others(problem, rest, timeout=None if timeout is None else max(budget.left, 0.01), **options)
-    return other if result.verdict is Verdict.VERIFIED else replace(result, detail=f"{result.detail}. {other.detail}")
+    if result.verdict is Verdict.VERIFIED or other.verdict is Verdict.FALSIFIED:
+        return other
+    return replace(result, detail=f"{result.detail}. {other.detail}")
 
 
 def _answer(run: _Run) -> _Answer:
@@ -115,9 +117,9 @@ def _answer(run: _Run) -> _Answer:
     at_start = next((f for f in findings if f.kind == "start"), None)
     if at_start is not None:
         return _start(run, at_start)
+    # said, never a proof: a property is more than one predicate, and trajectories leave what was looked at
     empty = ". ".join(f"vacuous: {f.text}" for f in findings)
-    if empty and {f.name for f in findings} >= {p.property for p in claim.predicates}:
-        return _Answer(Reason.VACUOUS_OUTPUT, empty)
+    says_nothing = len([f for f in findings if f.kind == "empty"]) == len(claim.predicates)
     begin = run.budget.seconds
     since: list[float] = []  # when the whole box could not be proved
 
@@ -143,7 +145,7 @@ def _answer(run: _Run) -> _Answer:
     if run.violation is not None:
         return _violated(run, run.violation, outcome)
     if outcome.holds:
-        return _Answer(Reason.PROVED, empty, outcome=outcome)
+        return _Answer(Reason.VACUOUS_OUTPUT if says_nothing else Reason.PROVED, empty, outcome=outcome)
     if outcome.refuted is not None:
         return _refuted(run, outcome, outcome.refuted)
     parts = []

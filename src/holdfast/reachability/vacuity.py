@@ -45,7 +45,7 @@ class Finding:
     def text(self) -> str:
         """A sentence without its end."""
         if self.kind == "empty":
-            return f"property {self.name} says nothing: it holds of all states, as the set to be avoided is empty"
+            return f"property {self.name} says nothing: it holds of all states (of the domain, or up to {FAR:g}), as the set to be avoided is empty"
         if self.every:
             return f"property {self.name} is violated at time 0 by every initial state"
         return f"property {self.name} is violated at time 0 by some initial states, such as ({', '.join(self.state)})"
