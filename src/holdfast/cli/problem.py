@@ -15,8 +15,12 @@ from holdfast.cli.contract import complain, emit
 from holdfast.report.json import require_writable, write_json
 
 if TYPE_CHECKING:
+    from holdfast.report.tube_scene import TubeScene
     from holdfast.spec.temporal import Instance, Problem
     from holdfast.verdict import Result
+
+TUBE = 20.0  # seconds for a tube that is only drawn
+MOST_TUBES = 9
 
 
 @dataclass(frozen=True)
@@ -90,8 +94,10 @@ def write_files(
     from holdfast.report.loop import loop_json
 
     content = {**loop_json(problem, results), **more}
-    drawn = None
+    drawn, tubes = None, None
     if asked.plot is not None:
+        tubes = _tubes(chosen, results)
+    if asked.plot is not None and not tubes:
         from holdfast.report.scene import scenes
 
         drawn = scenes([(one, results[one.id]) for one in chosen], problem.title or Path(problem.path).parent.name)
@@ -99,9 +105,34 @@ def write_files(
     if asked.json_file is not None:
         write_json(asked.json_file, content)
     if asked.plot is not None:
-        if drawn:
+        if tubes:
+            from holdfast.report.tube_plot import draw_tubes
+
+            draw_tubes(tubes, asked.plot, problem.title or Path(problem.path).parent.name)
+        elif drawn:
             from holdfast.report.plot import draw
 
             draw(drawn, asked.plot, problem.title)
         else:  # the answer stands all the same
             complain(f"--plot {asked.plot}: nothing to draw: no instance has a set that can be shown")
+
+
+def _tubes(chosen: tuple[Instance, ...], results: Mapping[str, Result]) -> list[TubeScene]:
+    """Scenes of the tubes of loops of which something is claimed over a horizon, where all claims are of that kind."""
+    from holdfast.api import reach
+    from holdfast.reachability.claim import DECIDED
+    from holdfast.report.paths import paths
+    from holdfast.report.tube_scene import tube_scene
+
+    moving = [
+        one for one in chosen if one.initial is not None and (one.steps is not None or one.time is not None)
+        and all(prop.kind in DECIDED for prop in one.properties)
+    ]  # fmt: skip
+    if len(moving) < len(chosen):
+        return []
+    found = []
+    for one in moving[:MOST_TUBES]:
+        tube = reach(one, timeout=TUBE)
+        seen = paths(one.loop, tube.initial, tube.end) if tube.end > 0 else None
+        found.append(tube_scene(one, tube, seen, result=results[one.id]))
+    return found

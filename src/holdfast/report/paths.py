@@ -13,6 +13,7 @@ import numpy as np
 from holdfast.reachability.simulate import Simulator, Trajectories
 from holdfast.spec.plant import LoopData
 from holdfast.spec.region import Box
+from holdfast.verdict import Violation
 
 Array = np.ndarray
 COUNT = 200
@@ -36,6 +37,18 @@ def paths(data: LoopData, initial: Sequence[Box], horizon: Fraction, count: int 
     few = slice(0, 8)
     simulator.calibrate(states[few], parameters[few], disturbances[:, few], TOLERANCE)
     return simulator.run(states, parameters, disturbances)
+
+
+def violating(data: LoopData, found: Violation, horizon: Fraction) -> Trajectories:
+    """The trajectory that violates a claim, simulated, on until the horizon."""
+    simulator = Simulator(data, horizon, (Fraction(found.time),))
+    state, parameters = (np.array([[float(Fraction(v)) for v in t]]) for t in (found.state, found.parameters))
+    changes = [(Fraction(at), [float(Fraction(v)) for v in values]) for at, values in found.disturbances]
+    w = data.plant.disturbances
+    rows = [next((v for at, v in reversed(changes) if at <= t), w.lower.tolist()) for t in simulator.samples]
+    disturbances = np.array(rows, np.float64).reshape(len(rows), 1, len(w))
+    simulator.calibrate(state, parameters, disturbances, TOLERANCE)
+    return simulator.run(state, parameters, disturbances)
 
 
 def _spread(low: Array, high: Array, rng: np.random.Generator) -> Array:

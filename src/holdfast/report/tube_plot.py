@@ -109,6 +109,8 @@ def _plane(ax: Axes, plane: Plane, jumps: bool) -> None:
         style: dict[str, Any] = {"marker": ".", "ms": 2.5, "lw": 0} if jumps else {"lw": 0.35}
         ax.plot(plane.paths[:, :, 0], plane.paths[:, :, 1], color=DARK, alpha=0.55, zorder=4, **style)
         ax.plot([], [], color=DARK, label="simulated trajectories", **{**style, "lw": 0 if jumps else 0.8})
+    if plane.violation is not None:
+        _violation(ax, plane.violation, jumps)
     for k, polygon in enumerate(plane.initial):
         _edge(ax, polygon, PURPLE, "initial set" if k == 0 else None)
     for k, polygon in enumerate(plane.final):
@@ -117,6 +119,13 @@ def _plane(ax: Axes, plane: Plane, jumps: bool) -> None:
     ax.set_xlim(x0, x1)
     ax.set_ylim(y0, y1)
     _labels(ax, *plane.names)
+
+
+def _violation(ax: Axes, points: np.ndarray, jumps: bool) -> None:
+    ax.plot(
+        *points.T, color=RED, lw=0 if jumps else 1.8, marker="o" if jumps else None, ms=4, zorder=7,
+        label="violates the claim, proved",
+    )  # fmt: skip
 
 
 def _edge(ax: Axes, polygon: np.ndarray, color: str, label: str | None) -> None:
@@ -160,6 +169,8 @@ def _course(ax: Axes, course: Course, jumps: bool) -> None:
     if course.paths is not None and course.moments is not None:
         style: dict[str, Any] = {"marker": ".", "ms": 2.5, "lw": 0} if jumps else {"lw": 0.3}
         ax.plot(course.moments, course.paths, color=DARK, alpha=0.5, zorder=4, **style)
+    if course.violation is not None:
+        _violation(ax, course.violation, jumps)
     ends = float(course.start.min()), float(course.end.max())
     margin = 0.06 * max(float(course.high.max() - course.low.min()), 1e-12)
     low, high = float(course.low.min()) - margin, float(course.high.max()) + margin

@@ -6,7 +6,8 @@ evaluated in plain arithmetic.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Literal
 
 import numpy as np
@@ -15,9 +16,11 @@ from holdfast.errors import InputError
 from holdfast.reachability.projection import outlines
 from holdfast.reachability.simulate import Trajectories
 from holdfast.reachability.tube import Tube, bounds
+from holdfast.report.paths import violating
 from holdfast.report.regions import Region, Regions
 from holdfast.report.tube import projection, status
 from holdfast.spec.temporal import Instance
+from holdfast.verdict import Result, Violation
 
 Array = np.ndarray
 PLANES = 2
@@ -42,7 +45,7 @@ class Area:
 
 @dataclass(frozen=True, eq=False)
 class Plane:
-    """Two states: ``polygons`` in time order with their ``times``; ``initial``, ``final`` polygons; ``paths`` (T, P, 2)."""
+    """Two states: ``polygons`` in time order with their ``times``; ``initial``, ``final`` polygons; ``paths`` (T, P, 2); ``violation`` (T, 2)."""
 
     names: tuple[str, str]
     view: tuple[Array, Array]
@@ -52,11 +55,12 @@ class Plane:
     final: tuple[Array, ...]
     areas: tuple[Area, ...]
     paths: Array | None
+    violation: Array | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Course:
-    """One state over time: bands ``start``, ``end``, ``low``, ``high`` (P,); ``paths`` (T, P) at ``moments`` (T,)."""
+    """One state over time: bands ``start``, ``end``, ``low``, ``high`` (P,); ``paths`` (T, P) at ``moments`` (T,); ``violation`` (T, 2): time, state."""
 
     name: str
     unit: str
@@ -67,6 +71,7 @@ class Course:
     areas: tuple[Area, ...]
     moments: Array | None
     paths: Array | None
+    violation: Array | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,8 +85,13 @@ class TubeScene:
     courses: tuple[Course, ...]
 
 
-def tube_scene(instance: Instance, tube: Tube, paths: Trajectories | None, project: str | None = None) -> TubeScene:
-    """The scene of one tube. ``project``: "x,y", the plane to show; else planes of states that properties speak of."""
+def tube_scene(
+    instance: Instance, tube: Tube, paths: Trajectories | None, project: str | None = None, result: Result | None = None
+) -> TubeScene:
+    """The scene of one tube. ``project``: "x,y", the plane to show; else planes of states that properties speak of.
+
+    ``result``: of the instance's claims; its verdict is the title's, and the trajectory that violates them is drawn.
+    """
     regions = Regions(instance)
     n = len(tube.states)
     speaks = [i for i in range(n) if any(i in region.reads for region in regions.regions)]
@@ -95,7 +105,17 @@ def tube_scene(instance: Instance, tube: Tube, paths: Trajectories | None, proje
     kept = _kept(paths, tube)
     planes = tuple(_plane(tube, regions, i, j, kept) for i, j in pairs)
     courses = tuple(_course(tube, regions, i, kept) for i in shown)
-    return TubeScene(instance.id, status(tube), tube.kind == "map", planes, courses)
+    if result is None:
+        return TubeScene(instance.id, status(tube), tube.kind == "map", planes, courses)
+    if isinstance(result.counterexample, Violation):
+        bad = violating(instance.loop, result.counterexample, max(tube.end, Fraction(result.counterexample.time)))
+        times, x = np.array([float(t) for t in bad.times]), bad.states[:, 0]
+        places = [[tube.states.index(name) for name in plane.names] for plane in planes]
+        planes = tuple(replace(p, violation=x[:, k]) for p, k in zip(planes, places, strict=True))
+        courses = tuple(
+            replace(c, violation=np.stack([times, x[:, tube.states.index(c.name)]], axis=1)) for c in courses
+        )
+    return TubeScene(instance.id, result.verdict.value, tube.kind == "map", planes, courses)
 
 
 def _kept(paths: Trajectories | None, tube: Tube) -> Trajectories | None:
