@@ -21,6 +21,9 @@ from holdfast.loop.closed_loop import JUMPS
 from holdfast.loop.selecting import Selector
 from holdfast.operators import GraphBuilder
 from holdfast.plant.deviation import Disturbance
+from holdfast.plant.flow import Flow
+from holdfast.plant.linear_flow import affine
+from holdfast.plant.linear_flow import step as linear_step
 from holdfast.plant.taylor_flow import Step, step
 from holdfast.rigor import FLOAT64
 from holdfast.sets.monomials import Monomials, monomials
@@ -36,6 +39,7 @@ SMALLEST = 1 << 10  # parts of a period, at the most
 TOLERANCE = 1e-3  # remainder of a step, as a share of the width of the set, above which a step is halved
 LONGEST = Fraction(2**100)  # step: powers of it are float64 numbers
 PARTS = 32  # of the horizon: first steps where no period says how long one is
+LINEAR = 2  # row sums of |A|, times the step, of linear plants: longer ones are halved
 DEGREES = (2, 5, 4, 3, 3, 2, 2)  # of polynomials, by the number of variables
 
 
@@ -72,7 +76,7 @@ class Segment:
     origin: Array
     states: TaylorModel  # at the start
     rest: TaylorModel | None
-    step: Step | None
+    step: Flow | None
 
     def between(self, first: Fraction, last: Fraction) -> TaylorModel:
         """All states at times from ``first`` to ``last``, both within the segment."""
@@ -125,6 +129,12 @@ class System:
         self.dynamics = flat_problem(dynamics, FLOAT64)
         self.disturbance = Disturbance.of(plant, dynamics) if plant.kind == "ode" else None
         self._widths = len(signals.states), len(signals.inputs)
+        self.linear = None
+        if plant.kind == "ode":
+            w = plant.disturbances
+            nominal = w.lower if self.disturbance is None else self.disturbance.nominal
+            first = len(signals) - len(signals.disturbances) - len(signals.schedule)
+            self.linear = affine(self.dynamics, len(signals.states), first, w.lower, w.upper, nominal)
 
     @property
     def symbols(self) -> int:
@@ -252,17 +262,8 @@ class System:
         length = min(front.length, end - front.time, LONGEST)
         if end - front.time < 2 * length:  # equal parts, no sliver at the end
             length = end - front.time if end - front.time <= length else (end - front.time) / 2
-        limit = length / SMALLEST
-        order = ORDER
-        while True:
-            found = step(self.dynamics, front.states, rest, length, order, self.disturbance)
-            fine = found.sound & (found.lost(order) <= TOLERANCE * _width(front.states, self.resolution)).all(1)
-            if fine.all() or length / 2 < limit:
-                break
-            if not found.sound.all() and order > 2 and not self._smooth(found):
-                order = 2  # a kink is crossed: derivatives in time of higher order say nothing
-                continue
-            length /= 2
+        found, grown = self._linear(front, rest, length) if self.linear else self._taylor(front, rest, length)
+        length = found.length
         alive = _whole(front.origin, found.sound)
         if not alive.any():
             return front[alive], None, None
@@ -271,13 +272,40 @@ class System:
             inputs = None if inputs is None else inputs[alive]
         after = found.at_end()
         segment = Segment(front.time, front.time + length, front.origin, front.states, rest, found)
-        grown = (
-            length * 2
-            if order == ORDER and (found.lost(order) * 2**ORDER <= TOLERANCE * _width(after, self.resolution)).all()
-            else length
+        after_step = replace(
+            front, time=front.time + length, states=after, length=length * 2 if grown(found, after) else length
         )
-        after_step = replace(front, time=front.time + length, states=after, length=grown)
         return after_step, inputs, segment
+
+    def _linear(
+        self, front: Front, rest: TaylorModel | None, length: Fraction
+    ) -> tuple[Flow, Callable[[Flow, TaylorModel], bool]]:
+        """A step of a linear plant, which loses nothing, and whether the next one may be twice as long."""
+        assert self.linear is not None
+        steep = self.linear.norm
+        while steep * float(length) > LINEAR:
+            length /= 2
+        return linear_step(self.linear, front.states, rest, length), lambda *_: 2 * steep * float(length) <= LINEAR
+
+    def _taylor(
+        self, front: Front, rest: TaylorModel | None, length: Fraction
+    ) -> tuple[Flow, Callable[[Flow, TaylorModel], bool]]:
+        """A step that loses little, and whether the next one may be twice as long."""
+        limit, order = length / SMALLEST, ORDER
+        while True:
+            found = step(self.dynamics, front.states, rest, length, order, self.disturbance)
+            fine = found.sound & (found.lost <= TOLERANCE * _width(front.states, self.resolution)).all(1)
+            if fine.all() or length / 2 < limit:
+                break
+            if not found.sound.all() and order > 2 and not self._smooth(found):
+                order = 2  # a kink is crossed: derivatives in time of higher order say nothing
+                continue
+            length /= 2
+
+        def small(own: Flow, after: TaylorModel) -> bool:
+            return order == ORDER and bool((own.lost * 2**ORDER <= TOLERANCE * _width(after, self.resolution)).all())
+
+        return found, small
 
     def _smooth(self, found: Step) -> bool:
         return not self.kinks or bool(np.isfinite(found.remainder[0][~found.sound]).all())

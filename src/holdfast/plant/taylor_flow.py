@@ -28,7 +28,7 @@ LEAST = 1e-280  # smaller powers of times are read as an interval around zero
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """``series``: coefficients x_0 ... x_(q-1) of the states in time; ``states`` box (lower, upper), each (B, n), of all states of
+    """A `holdfast.plant.flow.Flow`. ``series``: coefficients x_0 ... x_(q-1) of the states in time; ``states`` box (lower, upper), each (B, n), of all states of
     the step; ``remainder`` (lower, upper) of x^[q] there: x(s) = sum_k x_k s^k + s^q r + d for 0 <= s <= h, |d| <= ``deviation``. ``sound`` (B,): where verified."""
 
     series: Series
@@ -46,9 +46,15 @@ class Step:
             None if self.deviation is None else self.deviation[chosen],
         )  # fmt: skip
 
-    def lost(self, order: int) -> Array:
+    @property
+    def lost(self) -> Array:
         """What the remainder adds to the error (B, n), about."""
-        return (self.remainder[1] - self.remainder[0]) * (0.5 * float(self.length**order))
+        return (self.remainder[1] - self.remainder[0]) * (0.5 * float(self.length ** len(self.series)))
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the series, about."""
+        return self.series[0].terms.nbytes * len(self.series)
 
     def at(self, time: Fraction) -> TaylorModel:
         """The states at a time within the step."""

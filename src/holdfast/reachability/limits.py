@@ -110,7 +110,7 @@ def shares(periods: Sequence[Sequence[Segment]], origin: int, state: int, inputs
         for s in own:
             assert s.step is not None
             k = int(np.flatnonzero(s.origin == origin)[0])
-            lost += float(s.step.lost(len(s.step.series))[k, state])
+            lost += float(s.step.lost[k, state])
             if s.step.deviation is not None:
                 moved += float(s.step.deviation[k, state])
         first = len(end.basis) + own[0].states.symbols

@@ -282,7 +282,7 @@ def _halved(system: System, part: _Part) -> list[_Part]:
 
 
 def _mebibytes(segments: Sequence[Segment]) -> float:
-    return sum(s.states.terms.nbytes * (1 if s.step is None else 1 + len(s.step.series)) for s in segments) / 2**20
+    return sum(s.states.terms.nbytes + (0 if s.step is None else s.step.nbytes) for s in segments) / 2**20
 
 
 def _progress(front: Front, horizon: Fraction, extent: Array, system: System, boxes: int) -> str:
