@@ -147,6 +147,20 @@ def function(node: Node, z: TaylorModel, floor: float = -np.inf) -> TaylorModel:
 
     ``floor``: what z never is below, whatever its enclosure says.
     """
+    K, symbols = len(z.basis), z.terms[len(z.basis) :]
+    if len(symbols) <= 1:
+        return _chosen(node, z, floor)
+    # all symbols as one: what a polynomial does to them is one factor per element
+    together = abs(symbols).sum(0) * (1 + gamma(len(symbols), FLOAT64)) + len(symbols) * _TINY
+    small = _chosen(node, TaylorModel(z.basis, np.concatenate([z.terms[:K], together[None]]), z.error), floor)
+    factor = small.terms[K] / together
+    terms = np.concatenate([small.terms[:K], factor * symbols])
+    lost = 8 * _U * abs(small.terms[K]) + 4 * (len(symbols) + 1) * _TINY * (1 + together)
+    return TaylorModel(z.basis, terms, (small.error + lost) * (1 + 8 * _U))
+
+
+def _chosen(node: Node, z: TaylorModel, floor: float) -> TaylorModel:
+    """The polynomials tried, element by element."""
     low, high = z.range()
     low, high = np.maximum(low, floor), np.maximum(high, floor)
     degree = max(z.basis.degree, 1)
