@@ -150,3 +150,15 @@ def test_bad_input_is_one_sentence(
 def test_what_is_no_problem_file_is_refused(run: Any, file: Path) -> None:
     assert "accepted is a problem file" in run("reach", file.parent / "controller.onnx").stderr
     assert "no such file" in run("reach", file.parent / "absent.toml").stderr
+
+
+def test_verify_draws_the_tube_and_what_violates(run: Any, file: Path) -> None:
+    file.write_text(LOOP.replace("time = 2\n", "time = 1.9\n"))  # within a period: claims need not end at a sample
+    picture = file.parent / "v.png"
+    ended = run("verify", file, "--instance", "gentle", "--workers", "1", "--plot", picture, "--timeout", "30")
+    assert ended.exit_code == 0, ended.stdout + ended.stderr
+    assert ended.stdout.startswith("verified\n") and picture.stat().st_size > 5000
+    file.write_text(LOOP.replace("[-0.5, 0.6]", "[-0.5, 0.1]"))
+    ended = run("verify", file, "--instance", "gentle", "--workers", "1", "--plot", picture, "--timeout", "30")
+    assert ended.exit_code == 1, ended.stdout + ended.stderr
+    assert ended.stdout.startswith("falsified\n") and picture.stat().st_size > 5000

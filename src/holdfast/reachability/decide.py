@@ -17,6 +17,7 @@ from holdfast.loop.tube import System
 from holdfast.reachability.claim import Claim, claim_of
 from holdfast.reachability.falsify import falsify
 from holdfast.reachability.reach import check_horizon
+from holdfast.reachability.simulate import horizon_of
 from holdfast.reachability.split import Cell, Outcome, prove
 from holdfast.reachability.start import initial_boxes
 from holdfast.reachability.vacuity import Finding, check_vacuity
@@ -111,8 +112,8 @@ def decide(
 def _answer(run: _Run) -> _Answer:
     instance, claim, where = run.instance, run.claim, _called(run.problem, run.instance)
     (initial,) = initial_boxes(instance, where=where)
-    if claim.end > 0:
-        check_horizon(instance.loop, claim.end, where)
+    if instance.steps is not None or instance.time is not None:
+        check_horizon(instance.loop, horizon_of(instance), where)  # a claim may end anywhere within it
     findings = check_vacuity(claim, instance)
     at_start = next((f for f in findings if f.kind == "start"), None)
     if at_start is not None:

@@ -98,9 +98,8 @@ def _kept(fields: dict[str, Any]) -> dict[str, Any]:
 def scene(instance: Instance, result: Result | None, only: int | None = None, title: str = "") -> Scene:
     """The scene of an instance. ``only``: the largest number of panels."""
     loop = continuous(instance.loop)
-    prop = instance.properties[0]
-    if isinstance(result and result.counterexample, Escape):
-        prop = instance.properties[result.counterexample.property]  # type: ignore[union-attr]
+    found = None if result is None else result.counterexample
+    prop = instance.properties[found.property if isinstance(found, Escape) else 0]
     stage = _Stage(loop, prop, instance, result)
     n = len(loop.states)
     pairs = list(combinations(range(n), 2))
