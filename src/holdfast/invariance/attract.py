@@ -154,7 +154,9 @@ def to_equilibrium(
     if center is None:
         return "no equilibrium was found inside the domain"
     reach = np.minimum(top.domain.upper - center, center - top.domain.lower)
-    end = largest_contraction(loop, center, reach)
+    end = largest_contraction(loop, center, reach, expired=budget.expired)
+    if end is None and budget.expired():
+        return "the time was over before an ellipsoid was found on which the loop contracts"
     if end is None:
         return "the loop is not proved to contract around its equilibrium (its linearisation may be unstable, or its right side not smooth there)"
     tell(f"contracts on an ellipsoid of half-widths {_half_widths(end)}")

@@ -6,6 +6,7 @@ von Nullstellen mit Fehlerschranken, Computing 4, 1969; Neumaier, Interval Metho
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 
 import flint
@@ -155,13 +156,14 @@ def exact_symmetric(P: np.ndarray) -> Shape:
 
 
 def largest_contraction(
-    loop: ClosedLoop, center: np.ndarray, reach: np.ndarray, *, pieces: int = 1000, tries: int = 240, seed: int = 0
-) -> Contraction | None:
+    loop: ClosedLoop, center: np.ndarray, reach: np.ndarray, *, pieces: int = 1000, tries: int = 240, seed: int = 0,
+    expired: Callable[[], bool] = lambda: False,
+) -> Contraction | None:  # fmt: skip
     """The largest ellipsoid found on which the loop provably contracts.
 
     ``reach``: half-widths (n,) that it is not to exceed. The shape is looked for by random steps (Rechenberg's (1+1) strategy) from
     the best one that the linearisation suggests, judged by sampled Jacobians; then the largest size that has a proof of at most so
-    many ``pieces`` is taken.
+    many ``pieces`` is taken. ``expired``: ends the search; what is found by then is tried.
     """
     rng = np.random.default_rng(seed)
     trial, dense = _Trial(loop, center, reach, rng), _Trial(loop, center, reach, rng, 1000)
@@ -176,7 +178,7 @@ def largest_contraction(
     sized.sort(key=lambda found: -found[0])
     roots = []
     for value, root in sized[:STARTS]:
-        found = _walk(trial, value, root, tries // STARTS, rng)
+        found = _walk(trial, value, root, tries // STARTS, rng, expired)
         size = dense.size(found, FINE)
         if size > 0:
             roots.append((trial.volume(found, size), size * found))
@@ -186,18 +188,22 @@ def largest_contraction(
             half = np.linalg.inv(root)
             P = half.T @ half
             exact, level = exact_symmetric(P / abs(P).max()), Fraction(share**2 / float(abs(P).max()))
+            if expired():
+                return None
             proved = contraction(loop, center, exact, level, jacobians, pieces)
             if proved is not None:
                 return proved
-    return _small_contraction(loop, center, reach, jacobians)
+    return _small_contraction(loop, center, reach, jacobians, expired)
 
 
 def _small_contraction(
-    loop: ClosedLoop, center: np.ndarray, reach: np.ndarray, jacobians: Jacobians
+    loop: ClosedLoop, center: np.ndarray, reach: np.ndarray, jacobians: Jacobians, expired: Callable[[], bool]
 ) -> Contraction | None:
     """An ellipsoid of a shape that the linearisation gives, so small that hardly anything bends; what is lost is left to other stages."""
     for share in SMALL:
         for P in shapes(loop, center, reach):
+            if expired():
+                return None
             plain = np.array([[float(v) for v in entries] for entries in P])
             size = share * float((reach / np.sqrt(np.diag(np.linalg.inv(plain)))).min())
             proved = contraction(loop, center, P, Fraction(size) ** 2, jacobians, FEW)
@@ -206,10 +212,14 @@ def _small_contraction(
     return None
 
 
-def _walk(trial: _Trial, best: float, root: np.ndarray, tries: int, rng: np.random.Generator) -> np.ndarray:
+def _walk(
+    trial: _Trial, best: float, root: np.ndarray, tries: int, rng: np.random.Generator, expired: Callable[[], bool]
+) -> np.ndarray:
     """A larger ellipsoid, by random changes of its shape that are kept where they help."""
     step, n = 0.3, len(root)
     for _ in range(tries):
+        if expired():
+            break
         candidate = root @ (np.eye(n) + step * rng.normal(size=(n, n)) / np.sqrt(n))
         size = trial.size(candidate, NEAR)
         value = trial.volume(candidate, size) if size > 0 else -np.inf
