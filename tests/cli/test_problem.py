@@ -44,7 +44,6 @@ def several(*instances: tuple[str, str, str]) -> str:
     return PLANT + "".join(texts)
 
 
-ALWAYS = '[[property]]\nid = "later"\nkind = "always"\nset = { where = ["x <= 3"] }\n'
 BOTH = several(("small", KEPT, "verified"), ("large", LEFT, "falsified"))
 
 
@@ -99,14 +98,11 @@ def test_several_instances(run: Any, folder: Path) -> None:
 
 def test_what_is_not_supported_is_unknown(run: Any, folder: Path) -> None:
     file = folder / "one" / "problem.toml"
-    file.write_text(
-        several(("small", KEPT, "verified"), ("later", ALWAYS, "open")).replace(
-            "[[instance]]", "[initial]\nx = 0\ny = 0\n[horizon]\ntime = 1\n[[instance]]", 1
-        )
-    )
+    text = several(("small", KEPT, "verified"), ("later", KEPT, "open"))
+    file.write_text(text.replace('id = "later"\n', 'id = "later"\nplant = { schedule = { s = [[0, 1]] } }\n'))
     ended = run("verify", file, "--workers", "1")
     assert ended.exit_code == 3 and ended.stdout.splitlines()[0] == "unknown"
-    assert "not supported yet: property later: kind always" in ended.stdout
+    assert "not supported yet: [plant] schedule" in ended.stdout
     ended = run("verify", file, "--instance", "later", "--plot", folder / "p.png")
     assert ended.exit_code == 3, ended.stderr
 

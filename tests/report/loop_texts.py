@@ -44,12 +44,11 @@ LATER = """
 [[instance]]
 id = "later"
 expected = "open"
-horizon = { time = 1.0 }
-initial = { x = [0, 0.1], y = [0, 0.1] }
+plant = { schedule = { s = [[0, 1]] } }
 [[instance.property]]
 id = "w"
-kind = "always"
-set = { where = ["x <= 1"] }
+kind = "invariant"
+set = { box = { x = [-1, 1], y = [-1, 1] } }
 """
 # one step halves both states: the box is kept, a box that is moved is not
 HALVED = """
