@@ -60,14 +60,14 @@ def scale(extent: Array) -> Array:
     return np.maximum(extent, 1e-3 * extent.max(-1, keepdims=True)) + 1e-9
 
 
-def blown(front: Front, extent: Array, before: Array | None = None) -> Array:
+def blown(front: Front, extent: Array, before: Array | None = None, limit: float = LARGE) -> Array:
     """Whether (B,) errors are so large that going on makes no sense; ``extent`` (B, n): what the tube has gone through.
 
-    ``before`` (B, n): what errors may have become since some earlier time, where disturbances are at work (`expected`).
+    ``limit``: errors in units of that. ``before`` (B, n): what errors may have become since some earlier time, where disturbances are at work (`expected`).
     """
     with np.errstate(invalid="ignore"):
         made = errors(front.states)
-        small = made <= LARGE * scale(extent)
+        small = made <= limit * scale(extent)
         if before is not None:
             small |= made <= before
         fine: Array = (small & np.isfinite(made)).all(1)

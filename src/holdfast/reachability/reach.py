@@ -28,6 +28,7 @@ FURTHER = 1.02
 HIGHEST = 6  # degree of polynomials
 GAIN = 1.15  # a higher degree has to get further by this factor
 SHORTEST = Fraction(1, 100_000)  # step, as a share of the horizon
+WIDE = 20.0  # errors in units of what the tube has gone through: nothing is asked of it, so it may be wider than for a proof
 RECENT = 20  # periods that tell where errors come from
 TOGETHER = 4096  # MiB of tubes
 
@@ -165,7 +166,7 @@ def _follow(
             return np.ones(len(front.origin), bool)
         before = expected(history, front.time)
         before = np.full_like(low, np.inf) if before is None else before
-        return blown(front, extent(front)[front.origin], before[front.origin])
+        return blown(front, extent(front)[front.origin], before[front.origin], WIDE)
 
     def go_on(front: Front) -> bool:
         return not late() and not large(front).all()
@@ -301,5 +302,5 @@ def _tube(system: System, leaves: Sequence[_Part], horizon: Fraction, seconds: f
     return Tube(
         system.data.plant.signals.states, system.kind, tuple(leaf.states for leaf in leaves), horizon,
         tuple(leaf.reached for leaf in leaves), tuple(segments), min(worst, key=lambda s: s.time) if worst else None,
-        system.degree, 0 if system.kind == "map" else ORDER, seconds,
+        system.degree, 0 if system.kind == "map" or system.linear is not None else ORDER, seconds,
     )  # fmt: skip

@@ -63,7 +63,8 @@ class Tube:
     """Everything a loop can do from ``initial`` until ``reached`` (seconds; maps: steps), as far as it was followed.
 
     ``initial``: boxes of states that cover the initial set. ``reached[b]``: until when box b was followed; all of them to ``horizon``
-    unless ``stopped`` says why not. ``degree``: of the polynomials in the initial states; ``order``: of the steps in time (0: a map).
+    unless ``stopped`` says why not. ``degree``: of the polynomials in the initial states; ``order``: of the steps in time (0: a map, or a linear plant, whose
+    steps are exact).
     """
 
     states: tuple[str, ...]
