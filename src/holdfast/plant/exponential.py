@@ -16,7 +16,7 @@ from holdfast.rigor import FLOAT64, gamma
 
 Array = np.ndarray
 _U, _TINY = FLOAT64.unit, FLOAT64.tiny
-TERMS = 18  # of Taylor's polynomial for norms up to 1: what is left is below 1e-18
+LEFT = 1e-18  # of Taylor's polynomial may be left
 SQUARINGS = 40  # at the most
 LEAST = 1e-280  # smaller times are read as this one, as a radius
 _UP = 1 + 1e-12  # far more than the roundings of a few hundred operations with numbers >= 0
@@ -78,10 +78,14 @@ def exponential(A: Balls, time: Fraction) -> tuple[Balls, Balls]:
     squarings = max(0, math.ceil(math.log2(reach))) if reach > 1 else 0
     short = time / 2**squarings
     X = A.times(short)
+    terms, left = 1, min(reach, 1.0) ** 2 / 6  # reach^(terms + 1) / (terms + 2)!, the first of those that are left out
+    while left > LEFT:
+        terms += 1
+        left *= min(reach, 1.0) / (terms + 2)
+    left = left * 1.6 + _TINY  # each is at most a third of the one before
     mean = eye  # (exp(X) - 1) / X = 1 + X/2 (1 + X/3 (1 + ...))
-    for k in range(TERMS + 1, 1, -1):
+    for k in range(terms + 1, 1, -1):
         mean = eye + (X @ mean).times(Fraction(1, k))
-    left = min(reach, 1.0) ** (TERMS + 1) / math.factorial(TERMS + 2) * 1.1 + _TINY
     mean = Balls(mean.value, mean.radius + left)
     E, integral = eye + X @ mean, mean.times(short)
     for _ in range(squarings):

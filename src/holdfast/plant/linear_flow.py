@@ -136,23 +136,19 @@ class LinearStep:
         """The states for u = 0."""
         if time == 0:
             return self.start
-        E, integral = _maps(self.matrix, time)
+        E, integral = (exponential if self.method else _known_maps)(self.matrix, time)
         return add(mapped(E, self.start), mapped(integral, self.drive))
 
     def moved(self, time: Fraction) -> Array:
         """Bounds (B, n) of what u has done."""
         if self.gain is None or self.away is None or time == 0:
             return np.zeros_like(self.start.error)
-        found = _moves(self.matrix, self.gain, time) @ self.away[:, :, None]
+        if self.method:
+            pieces = 1 + min(3, int(8 * np.nan_to_num(norm(self.matrix) * float(time))))
+            found = absolute_integral(self.matrix, self.gain, time, pieces) @ self.away[:, :, None]
+        else:
+            found = _known_moves(self.matrix, self.gain, time) @ self.away[:, :, None]
         return np.broadcast_to(found[:, :, 0] * _UP + _TINY, self.start.error.shape)
-
-
-def _maps(A: Balls, time: Fraction) -> tuple[Balls, Balls]:
-    return _known_maps(A, time) if len(A.value) == 1 else exponential(A, time)
-
-
-def _moves(A: Balls, G: Balls, time: Fraction) -> Array:
-    return _known_moves(A, G, time) if len(A.value) == 1 == len(G.value) else absolute_integral(A, G, time, HULL)
 
 
 @lru_cache(maxsize=512)
@@ -201,9 +197,9 @@ def step(plant: Linear, states: TaylorModel, rest: TaylorModel | None, length: F
     return enclosed(LinearStep(states, drive, plant.matrix, plant.gain, away, length, known, (unknown, unknown)))
 
 
-def enclosed(step: LinearStep) -> LinearStep:
-    """With the box of all its states; sound where that is finite."""
-    ends = [step.length * Fraction(k, HULL) for k in range(HULL + 1)]
+def enclosed(step: LinearStep, pieces: int = HULL) -> LinearStep:
+    """With the box of all its states, from so many pieces of time; sound where that is finite."""
+    ends = [step.length * Fraction(k, pieces) for k in range(pieces + 1)]
     ranges = [step.between(*span).range() for span in pairwise(ends)]
     low, high = np.min([a for a, _ in ranges], axis=0), np.max([b for _, b in ranges], axis=0)
     return replace(step, states=(low, high), sound=step.sound & (np.isfinite(low) & np.isfinite(high)).all(1))

@@ -58,7 +58,7 @@ class Step:
 
     def at(self, time: Fraction) -> TaylorModel:
         """The states at a time within the step."""
-        value = _moved(self.series, time, 0)
+        value = moved(self.series, time, 0)
         return _with_remainder(value, self.remainder, time ** len(self.series), self.deviation)
 
     def at_end(self) -> TaylorModel:
@@ -69,23 +69,23 @@ class Step:
         """All states at first <= s <= last: the time within is one more symbol, linearly."""
         center, radius = (first + last) / 2, (last - first) / 2
         q = len(self.series)
-        value = _moved(self.series, center, 0)
+        value = moved(self.series, center, 0)
         total = value
         for k in range(1, q):
-            part = _times(_moved(self.series, center, k), radius**k)
+            part = _times(moved(self.series, center, k), radius**k)
             if k == 1:
                 total = _with_time(total, part)
             else:
                 total = TaylorModel(total.basis, total.terms, (total.error + part.size) * (1 + 8 * _U))
         low, high = self.remainder
-        weight = _upper(last**q)
+        weight = upper(last**q)
         low, high = np.minimum(low, 0.0) * weight, np.maximum(high, 0.0) * weight
         if self.deviation is not None:
             low, high = low - self.deviation, high + self.deviation
         return _with_interval(total, low, high)
 
 
-def _moved(series: Series, s: Fraction, k: int) -> TaylorModel:
+def moved(series: Series, s: Fraction, k: int) -> TaylorModel:
     """The k-th derivative over k! at s of the polynomial."""
     total: TaylorModel | None = None
     for j in range(len(series) - 1, k - 1, -1):
@@ -104,7 +104,7 @@ def _times(model: TaylorModel, factor: Fraction) -> TaylorModel:
     return TaylorModel(model.basis, 0.0 * model.terms, model.size * (2 * LEAST) + _TINY)
 
 
-def _upper(factor: Fraction) -> float:
+def upper(factor: Fraction) -> float:
     """The number, rounded up, with room for the rounding of a product with it."""
     return max(float(factor), LEAST) * (1 + 8 * _U)
 
@@ -158,7 +158,7 @@ def step(
     best_states = np.full_like(low, np.nan), np.full_like(high, np.nan)
     best_rest = np.full_like(low, np.nan), np.full_like(high, np.nan)
     need = low, high
-    weight = _upper(length**order)
+    weight = upper(length**order)
     best_deviation = None if disturbance is None else np.full_like(low, np.nan)
     for round_ in range(ROUNDS):
         width = need[1] - need[0]
@@ -189,10 +189,10 @@ def step(
 def _hull(series: Series, length: Fraction) -> tuple[Array, Array]:
     """Bounds of the polynomial in time over the whole step: about the middle of the step."""
     half = length / 2
-    low, high = _moved(series, half, 0).range()
+    low, high = moved(series, half, 0).range()
     reach = np.zeros_like(low)
     for k in range(1, len(series)):
-        reach = reach + _moved(series, half, k).size * _upper(half**k)
+        reach = reach + moved(series, half, k).size * upper(half**k)
     reach = reach * (1 + gamma(len(series) + 8, FLOAT64)) + _TINY
     return low - reach - 4 * _U * abs(low), high + reach + 4 * _U * abs(high)
 
