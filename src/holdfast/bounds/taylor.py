@@ -148,6 +148,8 @@ def function(node: Node, z: TaylorModel, floor: float = -np.inf) -> TaylorModel:
     ``floor``: what z never is below, whatever its enclosure says.
     """
     K, symbols = len(z.basis), z.terms[len(z.basis) :]
+    if len(z.terms) == 1:
+        return _range(node, z, floor)
     if len(symbols) <= 1:
         return _chosen(node, z, floor)
     # all symbols as one: what a polynomial does to them is one factor per element
@@ -157,6 +159,21 @@ def function(node: Node, z: TaylorModel, floor: float = -np.inf) -> TaylorModel:
     terms = np.concatenate([small.terms[:K], factor * symbols])
     lost = 8 * _U * abs(small.terms[K]) + 4 * (len(symbols) + 1) * _TINY * (1 + together)
     return TaylorModel(z.basis, terms, (small.error + lost) * (1 + 8 * _U))
+
+
+def _range(node: Node, z: TaylorModel, floor: float) -> TaylorModel:
+    """Of intervals: there is nothing that a polynomial would keep."""
+    card = OPERATORS[node.op]
+    assert isinstance(card, UnaryOperator)
+    low, high = z.range()
+    low, high = np.maximum(low, floor), np.maximum(high, floor)
+    first, last = card.domain(node)
+    known = np.isfinite(low) & np.isfinite(high) & (low >= first) & (high <= last)
+    with np.errstate(all="ignore"):
+        least, most = card.interval(np, node, np.where(known, low, 0.0), np.where(known, high, 0.0), FLOAT64)
+    known = known & np.isfinite(least) & np.isfinite(most)
+    found = constant(z.basis, np.where(known, least, 0.0), np.where(known, most, 0.0))
+    return TaylorModel(z.basis, found.terms, np.where(known, found.error, np.inf))
 
 
 def _chosen(node: Node, z: TaylorModel, floor: float) -> TaylorModel:
