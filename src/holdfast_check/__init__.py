@@ -4,7 +4,8 @@ A certificate says: no input of a property is a counterexample for a network (or
 conclusions. The checker computes every bound again, in outward arithmetic, and says `valid` or `invalid`.
 
 In the order of the data: `container` (the file), `property` and `network` (what is claimed about what), `query` (both joined),
-`arithmetic`, `relaxations`, `bounds` (the mathematics), `proof` (the claim "unsat") and `witness` (the claim "sat").
+`arithmetic`, `relaxations`, `bounds` (the mathematics), `proof` (the claim "unsat") and `witness` (the claim "sat"). Of closed loops: `problem`,
+`loop` (sets that are never left); of flow tubes: `tube` and what it names.
 """
 
 import os

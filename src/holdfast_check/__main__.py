@@ -25,6 +25,7 @@ from holdfast_check.problem_file import document_of, read_problem, understood
 from holdfast_check.proof import assumed, prove
 from holdfast_check.property import read_property
 from holdfast_check.query import Query, join
+from holdfast_check.tube import header_of, tube_verdict
 from holdfast_check.witness import satisfied
 
 
@@ -61,9 +62,11 @@ def read_loop(options: argparse.Namespace, limit: int) -> tuple[bytes, bytes, Ca
 
 def loop_verdict(text: bytes, data: bytes, files: Callable[[str], bytes], limit: int, deadline: float) -> str:
     """One line of figures if the certificate of a closed loop is valid; raises otherwise."""
+    document_of(text)  # first of all: whether it is a problem file
+    if (found := header_of(data, limit)) is not None:
+        return tube_verdict(text, found, files, deadline)
     certificate = open_certificate(io.BytesIO(data), limit)
     header = certificate.header
-    document_of(text)  # first of all: whether it is a problem file
     if header["format"] != "holdfast-loop-certificate" or header["problem"] != hashlib.sha256(text).hexdigest():
         raise Invalid("the certificate is for another problem (sha256), or not for a closed loop")
     if not isinstance(header["instance"], str):
@@ -130,9 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     loop = len(options.files) == 2 and options.files[0].endswith(".toml")
     if not loop and len(options.files) != (2 if options.network else 3):
-        parser.error(
-            "give MODEL PROPERTY CERT, or PROPERTY CERT and --network NAME=FILE for each network, or PROBLEM.toml CERT"
-        )
+        parser.error("give MODEL PROPERTY CERT, or PROPERTY CERT and --network NAME=FILE each, or PROBLEM.toml CERT")
     begin, limit, status, where = time.monotonic(), options.memory << 20, 2, sys.stderr
     if argv is None:  # a process of its own: twice this beyond what is in use, where the system tells that (Linux)
         with suppress(OSError, ValueError):

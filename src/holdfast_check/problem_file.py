@@ -83,7 +83,7 @@ def merged(document: dict[str, Any], instance: dict[str, Any]) -> dict[str, Any]
 def read_problem(text: bytes, name: str, files: Callable[[str], bytes]) -> Problem:
     """The instance of this name ("" where the file has none)."""
     try:
-        return instance_of(text, name, files)
+        return instance_of(document_of(text), name, files)
     except (Unreadable, OSError, MemoryError):
         raise
     except Exception as error:  # whatever it is, the file is not understood
@@ -118,8 +118,7 @@ def understood(problem: Problem) -> None:
         raise Unreadable(f"the problem file: {type(error).__name__}: {error}") from None
 
 
-def instance_of(text: bytes, name: str, files: Callable[[str], bytes]) -> Problem:
-    document = document_of(text)
+def instance_of(document: dict[str, Any], name: str, files: Callable[[str], bytes]) -> Problem:
     instances = [table(i, INSTANCE, "an instance") for i in document.get("instance", [])]
     found = [i for i in instances if i.get("id") == name] if instances else [{}] if name == "" else []
     demand(len(found) == 1, f"the file does not have one instance {name!r}")

@@ -14,6 +14,7 @@ from holdfast.bounds.bounder import cores
 from holdfast.invariance.answer import networks_of, verdict_of
 from holdfast.invariance.prove import quiet
 from holdfast.loop.tube import System
+from holdfast.reachability.certify import certify_proof, certify_violation, obstacle
 from holdfast.reachability.claim import Claim, claim_of
 from holdfast.reachability.falsify import falsify
 from holdfast.reachability.reach import check_horizon
@@ -27,7 +28,6 @@ from holdfast.verdict import CertificateStatus, Reason, Refutation, Result, Verd
 
 QUICK = 2.0  # seconds of falsification once the whole box could not be proved
 SHARE = 0.2  # of the time since then: for falsification again, from new points
-NO_CERTIFICATE = "certificates of flow tubes are not written yet"
 __all__ = ["decide"]
 
 
@@ -205,11 +205,28 @@ def _result(run: _Run, answer: _Answer, certificate: Path | None) -> Result:
         "problem": run.problem.sha256, "instance": run.instance.id, "networks": networks_of(run.instance),
         "arithmetic": "float64, outward rounded", "seed": run.seed, "workers": run.workers,
     }  # fmt: skip
-    status = None if certificate is None else CertificateStatus(missing=NO_CERTIFICATE)
     verdict = verdict_of(answer.reason)
+    status = None if certificate is None else _certified(run, answer, verdict, certificate)
     return Result(
         verdict, answer.reason, answer.detail, answer.evidence, None, run.budget.seconds, statistics, "real", provenance, status
     )  # fmt: skip
+
+
+def _certified(run: _Run, answer: _Answer, verdict: Verdict, path: Path) -> CertificateStatus:
+    """What became of the certificate that was asked for."""
+    if verdict not in (Verdict.VERIFIED, Verdict.FALSIFIED):
+        return CertificateStatus(missing="the answer is not a proof")
+    missing = obstacle(run.instance)
+    if missing:
+        return CertificateStatus(missing=missing)
+    header = {
+        "problem": run.problem.sha256, "instance": run.instance.id, "networks": networks_of(run.instance),
+    }  # fmt: skip
+    if isinstance(answer.evidence, Violation):
+        return certify_violation(path, header, answer.evidence, run.instance, run.claim)
+    if verdict is Verdict.FALSIFIED or answer.outcome is None:
+        return CertificateStatus(missing="only violations that are trajectories are certified")
+    return certify_proof(path, header, answer.outcome.leaves)
 
 
 def _called(problem: Problem, instance: Instance) -> str:

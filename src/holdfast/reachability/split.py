@@ -7,15 +7,15 @@ controller's errors came from; before that, polynomials of higher degree are tri
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 import numpy as np
 
 from holdfast.bounds.enclosure import Problem
-from holdfast.loop.tube import Front, System
+from holdfast.loop.tube import ORDER, Front, Segment, System
 from holdfast.reachability.claim import Claim
-from holdfast.reachability.limits import blown
+from holdfast.reachability.limits import Course
 from holdfast.reachability.monitor import Monitor
 from holdfast.search.budget import Budget
 from holdfast.search.workers import Workers
@@ -30,6 +30,10 @@ FEWEST = 8  # boxes worth following together: a box is cut into so many where no
 DEEPEST = 60  # halvings
 
 
+Path = tuple[tuple[int, Fraction, bool], ...]
+Steps = tuple[tuple[Fraction, int], ...]  # ends and orders in time
+
+
 @dataclass(frozen=True, eq=False)
 class Cell:
     """A box of initial states and the unknown constants that go with it."""
@@ -38,6 +42,7 @@ class Cell:
     parameters: Box
     depth: int = 0
     reached: float = 0.0  # how far the box got that it is a part of
+    path: Path = ()  # from the whole box: components that were halved, where, and whether the upper half was taken
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,16 @@ class Ended:
     time: float
     weights: tuple[float, ...] = ()
     text: str = ""
+    steps: Steps = ()
+
+
+@dataclass(frozen=True)
+class Proved:
+    """A cell on which the claim is proved, and what a certificate needs to know: the degree of polynomials and the steps."""
+
+    path: Path
+    degree: int
+    steps: Steps
 
 
 @dataclass
@@ -61,6 +76,7 @@ class Outcome:
     degree: int = 0
     worst: Ended | None = None
     late: bool = False
+    leaves: list[Proved] = field(default_factory=list)
 
     @property
     def holds(self) -> bool:
@@ -75,29 +91,34 @@ def explore(
     front = system.start([c.states for c in cells], horizon, [c.parameters for c in cells])
     monitor = Monitor.of(claim, system, len(cells))
     ended: list[Ended | None] = [None] * len(cells)
-    size = front.states.spread()
-    low = high = front.states.terms[0]
+    course = Course(front, horizon)
+
+    going = True
+
+    def go_on(front: Front) -> bool:
+        nonlocal going
+        going = not expired() and not course.blown(front).all()
+        return going
+
+    steps: list[tuple[Fraction, int]] = []
     while len(front.origin):
         before = front
-        front, segments = system.advance(front, horizon)
+        front, segments = system.advance(front, horizon, go_on)
         monitor = monitor.observe(segments)
+        steps += steps_of(segments, system, front.time)
         lost = set(before.origin.tolist()) - set(front.origin.tolist())
         over = front.time >= horizon
         if len(front.origin):
-            low, high = low.copy(), high.copy()
-            middle = front.states.terms[0]
-            np.minimum.at(low, front.origin, middle)
-            np.maximum.at(high, front.origin, middle)
+            course.update(front)
             if over:
                 monitor = monitor.finish(front, system)
             else:
-                with np.errstate(invalid="ignore"):
-                    lost |= set(front.origin[blown(front, (size + high - low)[front.origin])].tolist())
-        late = not over and expired()
+                lost |= set(front.origin[course.blown(front)].tolist())
+        late = not over and (expired() or not going)
         status = monitor.status()
         for k in np.unique(before.origin).tolist():
             if status.proved[k] or status.refuted[k]:
-                ended[k] = Ended("proved" if status.proved[k] else "refuted", float(front.time))
+                ended[k] = Ended("proved" if status.proved[k] else "refuted", float(front.time), steps=tuple(steps))
             elif status.failed[k] or k in lost or over:
                 text = "the enclosure becomes too wide" if k in lost else status.reason(k)
                 ended[k] = Ended("failed", float(before.time), _weights(front, before, k), text)
@@ -105,6 +126,13 @@ def explore(
                 ended[k] = Ended("late", float(front.time))
         front = front[np.array([ended[k] is None for k in front.origin.tolist()], bool)]
     return [e if e is not None else Ended("late", 0.0) for e in ended]
+
+
+def steps_of(segments: Sequence[Segment], system: System, time: Fraction) -> list[tuple[Fraction, int]]:
+    """Ends and orders of steps, as certificates name them; maps: the ``time`` reached."""
+    if system.kind == "map":
+        return [(time, 1)]
+    return sorted({(s.end, len(getattr(s.step, "series", ())) or ORDER) for s in segments})
 
 
 def _weights(front: Front, before: Front, origin: int) -> tuple[float, ...]:
@@ -137,6 +165,7 @@ def prove(
     outcome = Outcome(followed=1, degree=system.degree)
     if first.kind != "failed":
         outcome.proved = Fraction(int(first.kind == "proved"))
+        outcome.leaves = [Proved(cell.path, system.degree, first.steps)]
         outcome.refuted = cell if first.kind == "refuted" else None
         outcome.late = first.kind == "late"
         return outcome
@@ -165,6 +194,7 @@ def prove(
                 for one, end in zip(task, ended, strict=True):
                     if end.kind == "proved":
                         outcome.proved += Fraction(1, 2**one.depth)
+                        outcome.leaves.append(Proved(one.path, system.degree, end.steps))
                     elif end.kind == "refuted":
                         outcome.refuted = one
                         outcome.open = stack
@@ -232,9 +262,16 @@ def _parts(system: System, cell: Cell, end: Ended, count: int) -> list[Cell]:
         else:
             return []
         cells = [
-            Cell(h, c.parameters, c.depth + 1, end.time) if i < n else Cell(c.states, h, c.depth + 1, end.time)
+            replace(
+                c,
+                depth=c.depth + 1,
+                reached=end.time,
+                path=(*c.path, (i, at, upper)),
+                **{"states" if i < n else "parameters": h},
+            )
             for c, pair in zip(cells, halves, strict=True)
-            for h in pair or ()
+            for at in ((pair[0].exact_upper(i if i < n else i - n),) if pair else ())
+            for upper, h in zip((False, True), pair or (), strict=True)
         ]
         weights[v] *= 0.5
     return cells
