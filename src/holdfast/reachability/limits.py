@@ -18,6 +18,7 @@ from holdfast.sets.taylor_model import TaylorModel
 
 Array = np.ndarray
 LARGE = 5.0  # errors in units of what the tube has gone through: too wide to go on
+SHORTEST = Fraction(1, 100_000)  # step, as a share of the horizon
 GROWTH = 6  # power of the time with which errors may grow: as many integrators in a row
 
 SOURCES = {
@@ -60,27 +61,55 @@ def scale(extent: Array) -> Array:
     return np.maximum(extent, 1e-3 * extent.max(-1, keepdims=True)) + 1e-9
 
 
-def blown(front: Front, extent: Array, before: Array | None = None, limit: float = LARGE) -> Array:
-    """Whether (B,) errors are so large that going on makes no sense; ``extent`` (B, n): what the tube has gone through.
+class Course:
+    """What the boxes 0 ... B - 1 of one front go through, and how their errors grow: whether it makes sense to go on."""
 
-    ``limit``: errors in units of that. ``before`` (B, n): what errors may have become since some earlier time, where disturbances are at work (`expected`).
-    """
-    with np.errstate(invalid="ignore"):
-        made = errors(front.states)
-        small = made <= limit * scale(extent)
-        if before is not None:
-            small |= made <= before
-        fine: Array = (small & np.isfinite(made)).all(1)
-    return ~fine  # NaN is blown up too
+    def __init__(self, front: Front, horizon: Fraction):
+        self._horizon = horizon
+        self._size = front.states.spread()
+        self._low = self._high = front.states.terms[0]
+        self._history: list[tuple[Fraction, Array]] = []  # errors (B, n) at the ends of periods
 
+    def update(self, front: Front) -> None:
+        """The front has come so far."""
+        self._low, self._high = self._gone(front)
+        now = np.zeros_like(self._low)
+        np.maximum.at(now, front.origin, errors(front.states))
+        self._history.append((front.time, now))
 
-def expected(history: Sequence[tuple[Fraction, Array]], time: Fraction) -> Array | None:
-    """Errors (B, n) that were made until 4/5 of the time, grown as polynomials in time grow; None where it is too early."""
-    known = [(at, made) for at, made in history if 0 < at <= time * 4 / 5]
-    if not known:
-        return None
-    at, made = known[-1]
-    return made * float(time / at) ** GROWTH
+    def extent(self, front: Front) -> Array:
+        """What each box has gone through (B, n), up to a front that may be further on than the last update."""
+        low, high = self._gone(front)
+        return self._size + (high - low)
+
+    def blown(self, front: Front, limit: float = LARGE) -> Array:
+        """Whether (members,) errors exceed ``limit`` times what a box has gone through, and grow faster than disturbances make them.
+
+        All of them where steps become so short that solutions escape.
+        """
+        if front.length < SHORTEST * self._horizon:
+            return np.ones(len(front.origin), bool)
+        with np.errstate(invalid="ignore"):
+            made = errors(front.states)
+            small = made <= limit * scale(self.extent(front))[front.origin]
+            small |= made <= self._expected(front.time)[front.origin]
+            fine: Array = (small & np.isfinite(made)).all(1)
+        return ~fine  # NaN is blown up too
+
+    def _gone(self, front: Front) -> tuple[Array, Array]:
+        low, high = self._low.copy(), self._high.copy()
+        middle = np.nan_to_num(front.states.terms[0])
+        np.minimum.at(low, front.origin, middle)
+        np.maximum.at(high, front.origin, middle)
+        return low, high
+
+    def _expected(self, time: Fraction) -> Array:
+        """Errors (B, n) that were made until 4/5 of the time, grown as polynomials in time grow; infinite where it is too early to say."""
+        known = [(at, made) for at, made in self._history if 0 < at <= time * 4 / 5]
+        if not known:
+            return np.full_like(self._low, np.inf)
+        at, made = known[-1]
+        return made * float(time / at) ** GROWTH
 
 
 def widest(front: Front, extent: Array, b: int) -> int:

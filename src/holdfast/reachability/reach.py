@@ -15,7 +15,7 @@ import numpy as np
 
 from holdfast.errors import InputError
 from holdfast.loop.tube import ORDER, Front, Segment, System
-from holdfast.reachability.limits import Stopped, blown, errors, expected, shares, spreads, widest
+from holdfast.reachability.limits import Course, Stopped, shares, spreads, widest
 from holdfast.reachability.tube import Tube
 from holdfast.spec.plant import LoopData
 from holdfast.spec.region import Box
@@ -27,7 +27,6 @@ GENERATIONS = 4  # after so many halvings a tube has to get further, or halving 
 FURTHER = 1.02
 HIGHEST = 6  # degree of polynomials
 GAIN = 1.15  # a higher degree has to get further by this factor
-SHORTEST = Fraction(1, 100_000)  # step, as a share of the horizon
 WIDE = 20.0  # errors in units of what the tube has gone through: nothing is asked of it, so it may be wider than for a proof
 RECENT = 20  # periods that tell where errors come from
 TOGETHER = 4096  # MiB of tubes
@@ -147,29 +146,15 @@ def _follow(
 ) -> None:  # fmt: skip
     """Fills in how far each part gets, together."""
     front = system.start([p.states for p in parts], horizon, [p.parameters for p in parts])
-    size = front.states.spread()
-    low = high = front.states.terms[0]
-    history: list[tuple[Fraction, Array]] = []  # errors (B, n) at the ends of periods
+    course = Course(front, horizon)
     periods: list[list[Segment]] = []
     used = 0.0
 
     def late() -> bool:
         return deadline is not None and time.monotonic() > deadline
 
-    def extent(front: Front) -> Array:
-        """What each box has gone through (B, n)."""
-        below, above = _gone(low, high, front)
-        return size + (above - below)
-
-    def large(front: Front) -> Array:
-        if front.length < SHORTEST * horizon:  # solutions escape: steps shrink without end
-            return np.ones(len(front.origin), bool)
-        before = expected(history, front.time)
-        before = np.full_like(low, np.inf) if before is None else before
-        return blown(front, extent(front)[front.origin], before[front.origin], WIDE)
-
     def go_on(front: Front) -> bool:
-        return not late() and not large(front).all()
+        return not late() and not course.blown(front, WIDE).all()
 
     while front.time < horizon and len(front.origin):
         before = front
@@ -180,24 +165,21 @@ def _follow(
             for k in np.unique(segment.origin).tolist():
                 parts[k].segments.append(_only(segment, k))
                 parts[k].reached = segment.end
-        low, high = _gone(low, high, front)
-        now = np.zeros_like(low)
-        np.maximum.at(now, front.origin, errors(front.states))
-        history.append((front.time, now))
+        course.update(front)
         gone = set(before.origin.tolist()) - set(front.origin.tolist())
         with np.errstate(invalid="ignore"):
-            wide = large(front) if front.time < horizon else ~np.isfinite(front.states.size).all(1)
+            wide = course.blown(front, WIDE) if front.time < horizon else ~np.isfinite(front.states.size).all(1)
         gone |= set(front.origin[wide].tolist())
         for part, k in _members(parts, before):
             if k in gone:
                 last = before if k not in front.origin else front
-                part.stopped = _stopped(system, last, k, extent(front), "blow-up", periods)
+                part.stopped = _stopped(system, last, k, course.extent(front), "blow-up", periods)
                 part.weights = _weights(last, k)
         front = front[~np.isin(front.origin, list(gone))]
-        tell(_progress(front, horizon, extent(front), system, len(parts)))
+        tell(_progress(front, horizon, course.extent(front), system, len(parts)))
         if front.time < horizon and (late() or used > memory_mib):
             for part, k in _members(parts, front):
-                part.stopped = _stopped(system, front, k, extent(front), "time" if late() else "memory", periods)
+                part.stopped = _stopped(system, front, k, course.extent(front), "time" if late() else "memory", periods)
             return
     for part, k in _members(parts, front):
         if part.stopped is None:
@@ -209,15 +191,6 @@ def _follow(
 
 def _members(parts: Sequence[_Part], front: Front) -> list[tuple[_Part, int]]:
     return [(parts[k], k) for k in np.unique(front.origin).tolist()]
-
-
-def _gone(low: Array, high: Array, front: Front) -> tuple[Array, Array]:
-    """The middles that each box has gone through."""
-    low, high = low.copy(), high.copy()
-    middle = np.nan_to_num(front.states.terms[0])
-    np.minimum.at(low, front.origin, middle)
-    np.maximum.at(high, front.origin, middle)
-    return low, high
 
 
 def _only(segment: Segment, origin: int) -> Segment:
