@@ -17,6 +17,7 @@ from holdfast.bounds.enclosure import Problem
 from holdfast.bounds.taylor import propagate_models
 from holdfast.errors import InputError
 from holdfast.graph import Model, Tensor
+from holdfast.loop.bending import bent
 from holdfast.loop.closed_loop import JUMPS
 from holdfast.loop.selecting import Selector
 from holdfast.operators import GraphBuilder
@@ -27,7 +28,7 @@ from holdfast.plant.linear_flow import step as linear_step
 from holdfast.plant.taylor_flow import Step, step
 from holdfast.rigor import FLOAT64
 from holdfast.sets.monomials import Monomials, monomials
-from holdfast.sets.taylor_model import TaylorModel, box, concatenated, constant, joined, reduced
+from holdfast.sets.taylor_model import TaylorModel, box, concatenated, constant, joined, reduced, with_symbols
 from holdfast.spec.plant import LoopData
 from holdfast.spec.region import Box
 from holdfast.transforms import embed, simplify
@@ -97,29 +98,15 @@ class System:
         plant = data.plant
         signals = plant.signals
         self.data, self.kind, self.resolution = data, plant.kind, resolution
-        varying = np.concatenate([initial.lower < initial.upper, plant.parameters.lower < plant.parameters.upper])
-        number = iter(range(int(varying.sum())))
-        self.variables = tuple(next(number) if v else None for v in varying)
-        count = int(varying.sum())
-        self.degree = (
-            degree if degree is not None else DEGREES[count] if count < len(DEGREES) else 2 if count <= 12 else 1
-        )
-        self.basis: Monomials = monomials(count, self.degree)
         controller = data.controller
         self.period = None if controller is None else controller.period
-        self.control: Problem | Selector | None
-        if controller is None:
-            self.control = None
-        else:
-            self.control = (
-                Selector(data, self.variables)
-                if controller.select is not None
-                else flat_problem(_control(data), FLOAT64)
-            )
-        if controller is not None and controller.feedback == "continuous":
-            dynamics, self.control = _fed_back(data), None
-        else:
-            dynamics = plant.dynamics
+        dynamics = plant.dynamics
+        self.control: Problem | Selector | None = None
+        if controller is not None and controller.select is None:
+            if controller.feedback == "continuous":
+                dynamics = _fed_back(data)
+            else:
+                self.control = flat_problem(_control(data), FLOAT64)
         if plant.kind == "ode":
             for node in dynamics.graph.nodes:
                 if node.op in JUMPS:
@@ -135,6 +122,30 @@ class System:
             nominal = w.lower if self.disturbance is None else self.disturbance.nominal
             first = len(signals) - len(signals.disturbances) - len(signals.schedule)
             self.linear = affine(self.dynamics, len(signals.states), first, w.lower, w.upper, nominal)
+        chosen = self._varying(initial)
+        count, number = int(chosen.sum()), iter(range(int(chosen.sum())))
+        self.variables = tuple(next(number) if v else None for v in chosen)
+        self.degree = (
+            degree if degree is not None else DEGREES[count] if count < len(DEGREES) else 2 if count <= 12 else 1
+        )
+        self.basis: Monomials = monomials(count, self.degree)
+        if controller is not None and controller.select is not None:
+            self.control = Selector(data, self.variables)
+
+    def _varying(self, initial: Box) -> Array:
+        """Which initial values and parameters are variables of polynomials; the widths of the other states are symbols."""
+        plant, controller = self.data.plant, self.data.controller
+        low, high = (
+            np.concatenate([getattr(b, end) for b in (initial, plant.parameters)]) for end in ("lower", "upper")
+        )
+        if controller is not None and controller.select is not None:
+            chosen: Array = low < high
+            return chosen
+        assert not isinstance(self.control, Selector)
+        nominal = plant.disturbances.lower if self.disturbance is None else self.disturbance.nominal
+        others = np.concatenate([nominal, *self._schedule(Fraction(0))[:1]])
+        period = None if self.period is None else float(self.period)
+        return bent(self.dynamics, self.control, self.kind, period, (low, high), len(initial), others)
 
     @property
     def symbols(self) -> int:
@@ -146,6 +157,8 @@ class System:
         n = self._widths[0]
         own = self.data.plant.parameters
         states = box(self.basis, _stack(boxes, "lower"), _stack(boxes, "upper"), self.variables[:n])
+        narrow = np.flatnonzero((states.error > 0).any(0))
+        states = with_symbols(states, narrow, 0, len(narrow))
         p = None
         if len(own):
             given = [own] * len(boxes) if parameters is None else parameters
