@@ -72,7 +72,9 @@ def network(path: Path, width: int, gains: Sequence[float], activation: Activati
     A = np.concatenate([y, np.ones((len(y), 1))], axis=1)
     ridge = 1e-3 * len(y) * np.eye(width + 1)
     last = np.linalg.solve(A.T @ A + ridge, A.T @ (-samples @ np.asarray(gains)))
-    last[-1] -= float(_forward(layers, activation, np.zeros((1, count)))[0] @ last[:-1] + last[-1])  # rest stays at rest
+    last[-1] -= float(
+        _forward(layers, activation, np.zeros((1, count)))[0] @ last[:-1] + last[-1]
+    )  # rest stays at rest
     layers.append((last[:-1, None], last[-1:]))
     nodes, constants, name = [], [], "z"
     for i, (W, b) in enumerate(layers):
