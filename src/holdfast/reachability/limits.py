@@ -6,6 +6,7 @@ disturbances. Plain arithmetic: it explains, nothing rests on it.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -105,10 +106,10 @@ class Course:
 
     def _expected(self, time: Fraction) -> Array:
         """Errors (B, n) that were made until 4/5 of the time, grown as polynomials in time grow; infinite where it is too early to say."""
-        known = [(at, made) for at, made in self._history if 0 < at <= time * 4 / 5]
-        if not known:
+        known = bisect_right(self._history, time * 4 / 5, key=lambda entry: entry[0])  # times increase
+        if not known or not self._history[known - 1][0]:
             return np.full_like(self._low, np.inf)
-        at, made = known[-1]
+        at, made = self._history[known - 1]
         return made * float(time / at) ** GROWTH
 
 
