@@ -19,6 +19,7 @@ from holdfast.sets.taylor_model import TaylorModel, aligned, constant, multiply,
 Array = np.ndarray
 _U, _TINY = FLOAT64.unit, FLOAT64.tiny
 WORSE = 0.05  # of the range: a loss above this may be smaller with a lower degree
+ROUNDED = 1e-13  # of the size: a loss below this is rounding, whatever the degree
 EXCESS = 0.5  # weight of a range that is too large, against an error
 
 
@@ -189,7 +190,7 @@ def _chosen(node: Node, z: TaylorModel, floor: float) -> TaylorModel:
     for lower in (3, 2, 1):
         if lower >= degree:
             continue
-        loose = ~(loss <= WORSE * (most - least))
+        loose = ~(loss <= WORSE * (most - least) + ROUNDED * (abs(most) + abs(least)))
         if not loose.any():
             break
         other = _composed(fit(node, low[loose], high[loose], lower), _elements(z, loose))
