@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import time
 import zipfile
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ from holdfast_check.tube_loop import SYMBOLS, Change, Loops, Question, follow, l
 from holdfast_check.tube_model import basis
 
 HEADER = ("format", "version", "claim", "networks", "producer", "problem", "instance")
+TERMS = 5000  # of a polynomial
 DEEPER = 6  # halvings of a box by the checker itself
 ROOM = 1 << 22  # numbers in one array of a batch of boxes
 Box = tuple[Pair, ...]
@@ -112,6 +114,10 @@ def everything(asked: Question, header: dict[str, Any], tick: Callable[[], None]
     for given, own in zip(tubes, boxes, strict=True):
         keys(given, "degree", "steps")
         require(type(given["degree"]) is int and 1 <= given["degree"] <= 8, "a degree is not from 1 to 8")
+        require(
+            not own or math.comb(len(own[0]) + given["degree"], given["degree"]) <= TERMS,
+            "polynomials have too many terms",
+        )
         count += proved(asked, loops, own, given["degree"], steps_of(given["steps"]), tick)
     return f"{count} boxes"
 

@@ -155,6 +155,7 @@ def above(t: Fraction) -> float:
     return both(t)[1] * UP + TINY
 
 
+@np.errstate(all="ignore")
 def advance(graph: Graph, x: Model, rest: Model | None, h: Fraction, q: int, away: Away | None = None) -> Step:
     """All solutions over [0, h] from x. Where no box is proved the member is not `sound`."""
     series = coefficients(graph, x, rest, q - 1)

@@ -31,6 +31,7 @@ def nodes_of(degree: int) -> tuple[Array, Array]:
     return points, np.linalg.pinv(np.vander(points, degree + 1, increasing=True))
 
 
+@np.errstate(all="ignore")
 def applied(node: Node, z: Model, floor: float = -np.inf) -> Model:
     """The function of a model; `floor`: what z is known not to be below."""
     low, high = z.range()
@@ -55,17 +56,16 @@ def applied(node: Node, z: Model, floor: float = -np.inf) -> Model:
         if np.all(loss <= LOOSE * (most - least) + 2.0**-40 * np.maximum(np.abs(least), np.abs(most))):
             break
     assert best is not None
-    if np.isinf(loss).any():  # derivatives have no bounds: a line, or just the range
-        slope = (
-            np.nan_to_num((function(node).value(high)[0] - function(node).value(low)[0]) / (high - low))
-            if isinstance(function(node), Smooth)
-            else 0 * low
-        )
-        for s in (slope, 0 * slope):
-            ends = extremum(node, SIDES, [low], [high], [s])
-            middle, radius = 0.5 * ends[0] + 0.5 * ends[1], (ends[1] - ends[0]) * (0.5 * UP) + TINY
-            value = horner(np.stack([middle, s]), shifted(z, 0.0), radius + 4 * UNIT * np.abs(middle))
-            best = chosen(np.isinf(loss) & np.isfinite(value.error), value, best)
+    if np.isinf(loss).any():  # derivatives have no bounds: just the range, or a line
+        f = function(node)
+        rise = (f.value(high)[0] - f.value(low)[0]) / (high - low) if isinstance(f, Smooth) else 0 * low
+        for slope in (0 * low, np.where(np.isfinite(rise), rise, 0.0)):
+            a, b = extremum(node, SIDES, [low], [high], [slope])
+            error = (b - a) * (0.5 * UP) + gamma(4) * (np.abs(a) + np.abs(b)) + TINY
+            value = horner(np.stack([0.5 * a + 0.5 * b, slope]), shifted(z, 0.0), error)
+            best = chosen(
+                np.isinf(loss) & (value.error < np.where(np.isnan(best.error), np.inf, best.error)), value, best
+            )
     return charged(z.basis, best.terms, np.where(fine, best.error, np.inf))
 
 
