@@ -32,7 +32,7 @@ Ends = tuple[Box, Box]  # of the lower ends, of the upper ones
 _U, _TINY = FLOAT64.unit, FLOAT64.tiny
 ORDER = 4  # of the remainder
 ROUNDS = 8  # guesses of the box
-MARGIN = 0.05  # of the width, by which a guess exceeds what it has to hold
+MARGIN = 0.2  # of the width, by which a guess exceeds what it has to hold
 _UP = 1 + 1e-12
 
 
@@ -47,7 +47,7 @@ class Faces:
     def corners(self, low: Array, high: Array, first: int = 0) -> Array:
         """What the flow reads on each face (B * 2n, k), of ends (B, k) of the signals from number ``first`` on."""
         chosen = self.low_end[:, :, first : first + low.shape[1]]
-        return np.where(chosen, low[:, None], high[:, None]).reshape(-1, low.shape[1])
+        return np.where(chosen, low[:, None], high[:, None]).reshape(len(chosen) * chosen.shape[1], low.shape[1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,9 +135,12 @@ class Embedding:
         n = self.states
         a, b = (end.reshape(len(low), n, -1) for end in _values(self.jacobian, low, high))
         own = np.arange(n)
-        at_low = abs(a) <= b  # mostly growing; NaN and infinite slopes are charged with infinity
+        at_low = abs(a) <= b  # mostly growing
         charge = np.where((a >= 0) | (b <= 0), 0.0, np.where(at_low, -a, b))
         charge[:, own, own] = 0.0
+        charge = np.where(
+            np.isfinite(a) & np.isfinite(b), charge, np.inf
+        )  # solutions must be unique: those on the diagonal too
         at_low[:, own, own] = True
         at_high = ~at_low
         at_high[:, own, own] = False
