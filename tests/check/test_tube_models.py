@@ -119,16 +119,12 @@ def test_functions_stay_in_their_polynomials(kind: str) -> None:
             z.terms[2] = 0.3 * width
             made = applied(node, z)
             assert np.isfinite(made.error).all() or kind == "asin"
-            for _ in range(40):
+            for _ in range(40 if np.isfinite(made.error).all() else 0):
                 xi = point(rng, 2)
                 at = inside(z, rng, xi, [], 0, 0)
                 low, high = value(made, xi, [], 0, 0)
                 exact = FUNCTIONS[kind](arb(fmpq(at.numerator, at.denominator)))
-                assert (
-                    np.isinf(made.error).all()
-                    or (arb(fmpq(low.numerator, low.denominator)) <= exact)
-                    and (exact <= arb(fmpq(high.numerator, high.denominator)))
-                )
+                assert arb(fmpq(low.numerator, low.denominator)) <= exact <= arb(fmpq(high.numerator, high.denominator))
     ctx.prec = 53
 
 
