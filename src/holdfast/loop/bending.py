@@ -17,7 +17,7 @@ from holdfast.transforms import evaluate
 Array = np.ndarray
 CORNERS = 4  # from which each value is moved
 LATER, SOON = 64, 8  # periods, about, over which trajectories are compared: fewer for many values
-WORK = 1280  # periods times values
+WORK = 960  # periods times values
 LITTLE = 0.03  # of the largest effect: a value that bends less is carried linearly
 FEW = 4  # values: so many are always worth polynomials
 LEAST = 2  # values that are variables in any case: boxes are halved along variables

@@ -41,7 +41,8 @@ TOLERANCE = 1e-3  # remainder of a step, as a share of the width of the set, abo
 LONGEST = Fraction(2**100)  # step: powers of it are float64 numbers
 PARTS = 32  # of the horizon: first steps where no period says how long one is
 LINEAR = 2  # row sums of |A|, times the step, of linear plants: longer ones are halved
-DEGREES = (2, 5, 4, 3, 3, 2, 2)  # of polynomials, by the number of variables
+DEGREES = (2, 5, 4, 3, 3, 2, 2)  # of polynomials, by the number of variables: 2 up to MANY, then 1
+MANY = 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +127,7 @@ class System:
         count, number = int(chosen.sum()), iter(range(int(chosen.sum())))
         self.variables = tuple(next(number) if v else None for v in chosen)
         self.degree = (
-            degree if degree is not None else DEGREES[count] if count < len(DEGREES) else 2 if count <= 12 else 1
+            degree if degree is not None else DEGREES[count] if count < len(DEGREES) else 2 if count <= MANY else 1
         )
         self.basis: Monomials = monomials(count, self.degree)
         if controller is not None and controller.select is not None:
