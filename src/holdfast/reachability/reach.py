@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from holdfast.errors import InputError
 from holdfast.loop.tube import ORDER, Front, Segment, System
@@ -53,6 +54,7 @@ class _Part:
         return found if min(leaf.reached for leaf in found) >= self.reached else [self]
 
 
+@threadpool_limits.wrap(1, user_api="blas")  # small products are not worth threads
 def reach_tube(
     data: LoopData,
     initial: Sequence[Box],
