@@ -28,8 +28,8 @@ from holdfast.spec.temporal import Instance
 
 Activation = Literal["tanh", "relu"]
 PERIOD = "0.1"
-STATES = (2, 4, 8, 12, 20, 32, 50, 70, 100)
-WIDTHS = (20, 40, 70, 100, 150, 200, 300, 400)
+STATES = (2, 4, 8, 12, 16, 20, 24, 32, 50, 70, 100)
+WIDTHS = (20, 40, 70, 100, 150, 200, 300, 400, 800, 1600)
 PERIODS = (10, 20, 50, 100, 200, 500, 1000)
 THIN, WIDE = 1e-3, 0.05  # half-widths of initial intervals
 PANELS = {"states": "states", "width": "neurons of a hidden layer", "periods": "periods"}
@@ -187,8 +187,9 @@ def points(series: Series, timeout: float, repeat: int) -> Iterator[Point]:
 
 
 def exponent(found: Sequence[Point]) -> float:
-    """The slope of the least-squares line through the logarithms, over the upper half of the sizes: what it tends to."""
-    upper = found[-max(2, (len(found) + 1) // 2) :]
+    """The slope of the least-squares line through the logarithms, over the largest sizes (from a quarter of the largest on): there the
+    cost of a step that does not depend on the size no longer hides it."""
+    upper = [p for p in found if 4 * p.size >= found[-1].size]
     x, y = np.log([p.size for p in upper]), np.log([p.seconds for p in upper])
     return float(np.polyfit(x, y, 1)[0])
 
