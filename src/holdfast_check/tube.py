@@ -27,7 +27,7 @@ from holdfast_check.tube_model import basis
 
 HEADER = ("format", "version", "claim", "networks", "producer", "problem", "instance")
 TERMS = 5000  # of a polynomial
-DEEPER = 6  # halvings of a box by the checker itself
+DEEPER = 3  # halvings of a box by the checker itself
 ROOM = 1 << 22  # numbers in one array of a batch of boxes
 Box = tuple[Pair, ...]
 Steps = list[tuple[Fraction, int]]
@@ -153,12 +153,13 @@ def proved(
         b = basis(len(wide), degree)
         share = max(1, min(32, ROOM // ((len(b) + SYMBOLS + width) * width)))
         now, queue = queue[-share:], queue[:-share]
-        seen = follow(asked, loops, [box for box, _ in now], b, steps, tick)
+        seen = follow(asked, loops, [box for box, _ in now], b, steps, True, tick)
         for (box, depth), pieces in zip(now, seen, strict=True):
-            if decided(asked.formula, pieces, asked.problem.kind == "map")[0]:
+            known, possible = decided(asked.formula, pieces, asked.problem.kind == "map")
+            if known:
                 count += 1
                 continue
-            if depth == DEEPER or not wide:
+            if depth == DEEPER or not wide or not possible:
                 raise Invalid(f"the claim is not shown for all trajectories from {shown(asked, box)}")
             queue += [(half, depth + 1) for half in halves(box, wide[depth % len(wide)])]
     return count
@@ -209,7 +210,7 @@ def trajectory(asked: Question, given: Any, tick: Callable[[], None]) -> str:
         w = next((v for s, v in reversed(moments) if s <= t), [])
         joined.append((t, {**known, **dict(zip(problem.disturbances, w, strict=True))}))
     box = tuple((v, v) for v in values)
-    seen = follow(asked, loops_of(asked, joined, tick), [box], basis(0, 0), steps_of(given["steps"]), tick)
+    seen = follow(asked, loops_of(asked, joined, tick), [box], basis(0, 0), steps_of(given["steps"]), False, tick)
     require(
         not decided(asked.formula, seen[0], problem.kind == "map")[1],
         "the trajectory is not known to violate the claim",

@@ -209,15 +209,15 @@ def judged(formula: Formula, known: Array, possible: Array) -> tuple[Array, Arra
     return join.reduce([k for k, _ in found]), join.reduce([p for _, p in found])
 
 
-def instants(formula: Formula) -> list[tuple[Formula, Window]]:
-    """The largest parts without times, from left to right, each with the times it is asked about."""
+def instants(formula: Formula, must: bool = True) -> list[tuple[Formula, Window, bool]]:
+    """The largest parts without times, from left to right, each with the times it is asked about, and whether all is lost where it is not known."""
     if formula.kind == "U":
-        return [(formula.parts[0], (Fraction(0), formula.window[1])), (formula.parts[1], formula.window)]
+        return [(formula.parts[0], (Fraction(0), formula.window[1]), False), (formula.parts[1], formula.window, False)]
     if formula.kind in "GF":
-        return [(formula.parts[0], formula.window)]
+        return [(formula.parts[0], formula.window, must and formula.kind == "G")]
     if not formula.timed:
-        return [(formula, (Fraction(0), Fraction(0)))]
-    return [found for p in formula.parts for found in instants(p)]
+        return [(formula, (Fraction(0), Fraction(0)), must)]
+    return [found for p in formula.parts for found in instants(p, must and formula.kind == "and")]
 
 
 Piece = tuple[Fraction, Fraction, list[Known]]  # a closed interval of time, and the parts (`instants`) on it

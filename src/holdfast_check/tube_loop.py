@@ -40,7 +40,7 @@ from holdfast_check.tube_model import (
 Box = Sequence[Pair]
 Loops = Sequence[tuple[Fraction, "Loop"]]
 Change = tuple[Fraction, Mapping[str, Fraction]]  # from this time on, these constants
-HALVINGS = 7  # of the time of a step, where a part of the claim is not decided
+HALVINGS, FEWER = 7, 3  # of the time of a step, where a part of the claim is not decided; `FEWER`: and need not be
 SHORTER = 10  # halvings of steps for which no box is proved
 SYMBOLS = 300
 
@@ -53,7 +53,7 @@ class Question:
     claim: Claim
     formula: Formula
     atoms: Graph
-    parts: list[tuple[Formula, tuple[Fraction, Fraction]]]
+    parts: list[tuple[Formula, tuple[Fraction, Fraction], bool]]
     changes: list[Change]
 
 
@@ -175,15 +175,17 @@ def loop_at(loops: Loops, t: Fraction) -> Loop:
 
 @dataclass
 class Watch:
-    """What is seen of the parts of a claim, for each member of a batch."""
+    """What is seen of the parts of a claim, for each member of a batch; `lost`: it cannot be proved any more, if that is asked (`proof`)."""
 
     asked: Question
     parameters: Model | None
     seen: list[list[Piece]]
+    lost: Array
+    proof: bool
 
     def look(self, states: Callable[[Fraction, Fraction], Model], first: Fraction, last: Fraction) -> None:
         """States between two times; `states` counts from the first."""
-        windows = [w for _, w in self.asked.parts]
+        windows = [w for _, w, _ in self.asked.parts]
         marks = sorted({first, last, *(t for w in windows for t in w if first < t < last)})
         everyone = np.arange(len(self.seen))
         for a, b in pairwise(marks):
@@ -205,36 +207,43 @@ class Watch:
         if not any(wanted) or not len(members):
             return
         x = states(a - start, b - start)[members]
-        more = [] if self.parameters is None else [self.parameters[members]]
-        low, high = through(self.asked.atoms, side_by_side([x, *more])).range()
+        rest = [] if self.parameters is None else [self.parameters[members]]
+        low, high = through(self.asked.atoms, side_by_side([x, *rest])).range()
         strict = np.array(self.asked.claim.strict)
         known = np.where(strict, high < 0, high <= 0)
         possible = ~np.where(strict, low >= 0, low > 0)
-        found = [judged(part, known, possible) for part, _ in self.asked.parts]
+        found = [judged(part, known, possible) for part, _, _ in self.asked.parts]
         for k, member in enumerate(members.tolist()):
             self.seen[member].append((a, b, [(bool(y[k]), bool(p[k])) for y, p in found]))
-        open_ = np.any([w & p & ~y for w, (y, p) in zip(wanted, found, strict=True)], axis=0)
-        if a < b and level < HALVINGS:
+        open_: Array = np.zeros(len(members), bool)
+        lost: Array = np.zeros(len(members), bool)
+        for want, (_, _, must), (yes, maybe) in zip(wanted, self.asked.parts, found, strict=True):
+            more = a < b and level < (HALVINGS if must or not self.proof else FEWER)
+            if want:
+                open_ |= maybe & ~yes & more
+                lost |= ~yes & ~(maybe & more) & (must and self.proof)
+        self.lost[members] |= lost
+        if open_.any():
             middle = (a + b) / 2
             for half in ((a, middle), (middle, b)):
-                self.refined(states, start, *half, wanted, members[open_], level + 1)
+                self.refined(states, start, *half, wanted, members[open_ & ~self.lost[members]], level + 1)
 
 
 def follow(
-    asked: Question, loops: Loops, boxes: Sequence[Box], b: Basis, steps: Sequence[tuple[Fraction, int]], tick: Callable[[], None]
+    asked: Question, loops: Loops, boxes: Sequence[Box], b: Basis, steps: Sequence[tuple[Fraction, int]], proof: bool, tick: Callable[[], None]
 ) -> list[list[Piece]]:  # fmt: skip
-    """The tubes from boxes of states and parameters, until the last step or until they are lost; what is seen of the claim on each."""
+    """The tubes from boxes of states and parameters, until the last step or until nothing is known any more; what is seen of the claim on each."""
     problem, n, k = asked.problem, len(asked.problem.states), len(boxes)
     wide = [any(box[i][0] < box[i][1] for box in boxes) for i in range(len(boxes[0]))]
     number = iter(range(b.variables))
     variables = [next(number) if w and b.variables else None for w in wide]
     x = exact_box(b, [box[:n] for box in boxes], variables[:n])
     p = exact_box(b, [box[n:] for box in boxes], variables[n:]) if len(boxes[0]) > n else None
-    seen = Watch(asked, p, [[] for _ in boxes])
+    seen = Watch(asked, p, [[] for _ in boxes], np.zeros(k, bool), proof)
     t, u, period = Fraction(0), None, problem.period
     seen.look(partial(unchanged, x), t, t)
     for end, order in steps:
-        while t < end:
+        while t < end and not seen.lost.all():
             tick()
             loop = loop_at(loops, t)
             if problem.kind == "map":
