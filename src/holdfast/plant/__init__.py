@@ -1,1 +1,1 @@
-"""Integrators: enclosures of the solutions of differential equations, one file each."""
+"""Integrators: enclosures of the solutions of differential equations, one file each, with one contract (`holdfast.plant.flow`)."""

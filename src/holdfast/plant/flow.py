@@ -1,7 +1,7 @@
 """What every integrator gives: one validated step in time, for a batch of sets; see the files beside this one.
 
-taylor_flow (smooth plants, tight), linear_flow (affine in the states: exact but for rounding), zonotope_flow (linearised over the step: cheap
-for many states), embedding_flow (boxes only: cheapest, thousands at once). `holdfast.loop.tube` chooses between the first two.
+taylor_flow (smooth plants, tight), linear_flow (affine in the states: exact but for rounding), zonotope_flow (linearised over the
+step), embedding_flow (boxes only: cheapest, thousands at once). `holdfast.loop.tube` chooses between the first two.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Steps of x' = f(x, p) by conservative linearisation: the plant as a linear one with bounded inputs, which hold what it neglects.
 
 Over a box that is guessed and then verified, f is enclosed by affine functions of states and inputs (best lines per function, where
-Lagrange's remainder would come from Hessians); the rest is `linear_flow`. Cheap for many states, of second order in the width. Althoff,
+Lagrange's remainder would come from Hessians); the rest is `linear_flow`. Linear in the set, second order in its width. Althoff,
 Reachability analysis and its application to the safety assessment of autonomous cars, 2010, section 3.4.
 """
 
