@@ -56,8 +56,7 @@ class Series:
         if node.kind == "input":
             return self.source(k)
         if node.kind == "linear":
-            parts = [self.at(j, k) for j in node.inputs]
-            return linear(node, [p for p in parts if p is not None], constant=k == 0)
+            return linear(node, [m for j in node.inputs if (m := self.at(j, k)) is not None], constant=k == 0)
         x = node.inputs[0]
         if node.kind == "product":
             return self.convolved((self.at, x), (self.at, node.inputs[1]), k)

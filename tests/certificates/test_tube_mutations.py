@@ -207,6 +207,25 @@ def test_a_violation_of_another_claim(made, tmp_path: Path) -> None:
     assert without(TRUE, made["false"][1], tmp_path)[0] == 1
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (('kind = "always"\nset = { box = { th = [0, 0.32] } }', 'kind = "stl"\nformula = "G[0,0.5] F[0,0.5] th <= 0.32"'), "temporal"),
+        (('derivative', 'schedule = { r = [[0, 1]] }\nderivative'), "scheduled"),
+    ],
+)  # fmt: skip
+def test_what_has_no_certificate_yet(tmp_path: Path, change: tuple[str, str], said: str) -> None:
+    text = TRUE.replace(*change)
+    if said == "scheduled":
+        text = text.replace("set = { box = { th = [0, 0.32] } }", 'set = { where = ["th <= 0.32*r"] }')
+    (tmp_path / "c.onnx").write_bytes(controller())
+    (tmp_path / "problem.toml").write_text(text)
+    problem = load_problem(tmp_path / "problem.toml")
+    result = decide(problem, problem.instances[0], timeout=60, workers=1, certificate=tmp_path / "c.hfc")
+    assert result.verdict is Verdict.VERIFIED and result.certificate is not None
+    assert said in result.certificate.missing and not (tmp_path / "c.hfc").exists()
+
+
 def test_a_search_that_forgets_its_remainders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All states of a step are taken to be its middle: the false claim is `verified`, and its certificate is not accepted."""
     own = Step.between

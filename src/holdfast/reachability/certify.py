@@ -21,20 +21,33 @@ from holdfast.reachability.falsify import RESOLUTIONS
 from holdfast.reachability.replay import Replay
 from holdfast.reachability.split import Proved, steps_of
 from holdfast.reachability.witness import Witness
+from holdfast.spec.formula import Formula
 from holdfast.spec.temporal import Instance
+from holdfast.transforms.live_elements import live_elements
 from holdfast.verdict import CertificateStatus, Violation
 
 Steps = Sequence[tuple[Fraction, int]]
 
 
-def obstacle(instance: Instance) -> str:
-    """Why the format has no certificate for this loop; empty if it may have one."""
-    controller = instance.loop.controller
+def obstacle(instance: Instance, claim: Claim) -> str:
+    """Why the format has no certificate for this claim; empty if it may have one."""
+    controller, plant = instance.loop.controller, instance.loop.plant
     if controller is not None and controller.select is not None:
         return "certificates of tubes do not know selecting controllers yet"
-    if any(p.kind in ("invariant", "attracts", "barrier") for p in instance.properties):
+    if claim.others or any(p.function is not None for p in instance.properties):
         return "there are no certificates yet for claims of two kinds at once"
+    read = live_elements(claim.values, range(len(claim.texts))).inputs
+    if (read >= len(plant.signals) - len(plant.schedule)).any():
+        return "certificates of tubes do not know sets that read scheduled signals yet"
+    if _nested(claim.formula):
+        return "certificates of tubes do not know temporal operators inside others yet"
     return ""
+
+
+def _nested(formula: Formula) -> bool:
+    """Whether a temporal operator stands inside another one."""
+    inside = formula.operator in "GFU" and any(a.temporal for a in formula.arguments)
+    return inside or any(map(_nested, formula.arguments))
 
 
 def certify_proof(path: Path, header: Mapping[str, Any], proved: Sequence[Proved]) -> CertificateStatus:

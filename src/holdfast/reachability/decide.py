@@ -216,7 +216,7 @@ def _certified(run: _Run, answer: _Answer, verdict: Verdict, path: Path) -> Cert
     """What became of the certificate that was asked for."""
     if verdict not in (Verdict.VERIFIED, Verdict.FALSIFIED):
         return CertificateStatus(missing="the answer is not a proof")
-    missing = obstacle(run.instance)
+    missing = obstacle(run.instance, run.claim)
     if missing:
         return CertificateStatus(missing=missing)
     header = {
