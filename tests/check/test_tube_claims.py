@@ -244,7 +244,8 @@ def test_schedules() -> None:
     asked = question(text.encode(), "", FILES.__getitem__)
     assert [t for t, _ in asked.changes] == [0, Fraction(11, 20)]
     pushed = text.replace("k*sin(th) + T", "k*sin(th) + T + 10*r").replace("[-5, 5]", "[-5, LIMIT]")
-    assert verified(pushed.replace("LIMIT", "1.2"))  # 10 * 0.45^2 / 2 = 1.01 more than 0.19, less what the controller takes back
+    # 10 * 0.45^2 / 2 = 1.01 more than 0.19, less what the controller takes back
+    assert verified(pushed.replace("LIMIT", "1.2"))
     with pytest.raises(Invalid):
         verified(pushed.replace("LIMIT", "0.6"))
     assert verified(pushed.replace("LIMIT", "0.4").replace("[0.55, 1]", "[2, 1]"))

@@ -19,7 +19,7 @@ from holdfast.sets.monomials import Monomials
 
 Array = np.ndarray
 _U, _TINY = FLOAT64.unit, FLOAT64.tiny
-FLAT = -0.5  # mean logarithm of the sides of a box along principal axes, in those of the box along the coordinates: worth turning
+FLAT = -0.5  # mean logarithm of a turned box's sides, in those of the box along the coordinates: worth turning
 _UP = 1 + 64 * _U  # covers the few roundings of an error term that is computed in plain arithmetic
 
 
@@ -223,7 +223,7 @@ def reduced(model: TaylorModel, limit: int) -> TaylorModel:
 
 def _along_axes(symbols: Array) -> tuple[Array, Array]:
     """n symbols (n, B, n) and an error (B, n) that hold the sum of these (M, B, n)."""
-    M, B, n = symbols.shape
+    M, _, n = symbols.shape
     G = np.moveaxis(symbols, 0, 2)  # (B, n, M)
     whole = np.isfinite(G).all((1, 2))
     plain = np.where(whole[:, None, None], G, 0.0)
