@@ -126,16 +126,34 @@ class Cells:
         last = cells.at(1, ORDER + 1)
         return found, error + (0.0 if last is None else last.size().reshape(a.shape)) * power
 
+    def near(self, degree: int) -> Array:
+        """A good polynomial; nothing rests on it."""
+        f, low, high = self.f, self.low, self.high
+        if (
+            not isinstance(f, Smooth) and len(f.breaks) == 1
+        ):  # of a parabola across a kink the ripples are equal (degree 1: of a line)
+            b, (left, right) = f.breaks[0], (f.slope(np.full(1, f.breaks[0] + side)) for side in (-1, 1))
+            below, above, o = np.maximum(b - low, 0.0), np.maximum(high - b, 0.0), self.center - b
+            short, long = np.minimum(below, above), np.maximum(below, above) + TINY
+            c = np.where(2 * short >= long, 0.5 / long, short / (0.5 * long + short) ** 2) * (degree > 1)
+            bend = np.where(below > above, c * long, 1 - c * long) if degree > 1 else above / (above + below + TINY)
+            c, bend = np.where(short > 0, c, 0.0), np.where(short > 0, bend, above > 0)
+            rise = left + (right - left) * bend
+            p = np.zeros((degree + 1, *low.shape))
+            p[0] = f.value(np.full(1, b)) + rise * o + (right - left) * c * o**2
+            p[1] = self.width * (rise + 2 * (right - left) * c * o)
+            p[2:3] = (right - left) * c * self.width**2
+            return np.nan_to_num(p)
+        points, solve = nodes_of(degree)
+        sample = np.clip(self.center + self.width * points[:, None, None], low, high)
+        exact = (lambda z: f.value(z)[0]) if isinstance(f, Smooth) else f.value
+        return np.nan_to_num(
+            np.tensordot(solve, (f.rough[0] if isinstance(f, Smooth) and f.rough else exact)(sample), axes=1)
+        )
+
     def polynomial(self, degree: int) -> tuple[Array, Array]:
         """A polynomial in t (degree + 1, B, n), and a bound of its distance from the function."""
-        points, solve = nodes_of(degree)
-        sample = np.clip(self.center + self.width * points[:, None, None], self.low, self.high)
-        values = (
-            (self.f.rough[0](sample) if self.f.rough else self.f.value(sample)[0])
-            if isinstance(self.f, Smooth)
-            else self.f.value(sample)
-        )
-        p = np.nan_to_num(np.tensordot(solve, values, axes=1))
+        p = self.near(degree)
         tau, rho = (self.middle - self.center) / self.width, self.reach / self.width
         left: Array = np.zeros(tau.shape)
         size = np.abs(p).sum(axis=0)
