@@ -99,9 +99,7 @@ def steps_of(given: Any) -> Steps:
     require(isinstance(given, list), "steps are not a list")
     found = [(rational_text(end), order) for end, order in given]
     require(all(type(order) is int and 1 <= order <= 12 for _, order in found), "an order is not from 1 to 12")
-    require(
-        all(a < b for (a, _), (b, _) in zip([(Fraction(0), 0), *found], found, strict=False)), "steps are not in order"
-    )
+    require(all(a < b for a, b in pairwise([Fraction(0), *(end for end, _ in found)])), "steps are not in order")
     return found
 
 
@@ -114,10 +112,8 @@ def everything(asked: Question, header: dict[str, Any], tick: Callable[[], None]
     for given, own in zip(tubes, boxes, strict=True):
         keys(given, "degree", "steps")
         require(type(given["degree"]) is int and 1 <= given["degree"] <= 8, "a degree is not from 1 to 8")
-        require(
-            not own or math.comb(len(own[0]) + given["degree"], given["degree"]) <= TERMS,
-            "polynomials have too many terms",
-        )
+        wide = max((sum(a < b for a, b in box) for box in own), default=0)
+        require(math.comb(wide + given["degree"], wide) <= TERMS, "polynomials have too many terms")
         count += proved(asked, loops, own, given["degree"], steps_of(given["steps"]), tick)
     return f"{count} boxes"
 
@@ -178,41 +174,26 @@ def shown(asked: Question, box: Box) -> str:
 def trajectory(asked: Question, given: Any, tick: Callable[[], None]) -> str:
     """One trajectory, which starts in the initial box, does not satisfy the claim."""
     keys(given, "state", "parameters", "disturbances", "steps")
-    problem, whole = asked.problem, initial(asked)
+    problem, is_map, whole = asked.problem, asked.problem.kind == "map", initial(asked)
     values = [*texts(given["state"], len(problem.states)), *texts(given["parameters"], len(problem.parameters))]
-    require(
-        all(a <= v <= b for (a, b), v in zip(whole, values, strict=True)),
-        "the trajectory does not start in the initial box, or with other parameters",
-    )
-    changes: dict[Fraction, dict[str, Fraction]] = {t: dict(c) for t, c in asked.changes}
-    require(
-        isinstance(given["disturbances"], list) and bool(given["disturbances"]) == bool(problem.disturbances),
-        "there are no disturbances, or too many",
-    )
-    moments = [(rational_text(t), texts(v, len(problem.disturbances))) for t, v in given["disturbances"]]
-    require(
-        not moments or (moments[0][0] == 0 and all(a[0] < b[0] for a, b in pairwise(moments))),
-        "disturbances do not begin at 0, or are not in order",
-    )
-    pairs = list(problem.disturbances.values())
-    require(
-        all(a <= v <= b for _, w in moments for v, (a, b) in zip(w, pairs, strict=True)),
-        "a disturbance is not in its interval",
-    )
-    require(
-        problem.kind != "map" or all(t.denominator == 1 for t, _ in moments),
-        "disturbances of a map change at its steps",
-    )
-    times = sorted({*changes, *(t for t, _ in moments)})
-    joined: list[Change] = []
-    for t in times:
-        known = next(changes[s] for s in reversed(sorted(changes)) if s <= t)
-        w = next((v for s, v in reversed(moments) if s <= t), [])
-        joined.append((t, {**known, **dict(zip(problem.disturbances, w, strict=True))}))
-    box = tuple((v, v) for v in values)
-    seen = follow(asked, loops_of(asked, joined, tick), [box], basis(0, 0), steps_of(given["steps"]), False, tick)
-    require(
-        not decided(asked.formula, seen[0], problem.kind == "map")[1],
-        "the trajectory is not known to violate the claim",
-    )
+    require(within(values, whole), "the trajectory does not start in the initial box, or with other parameters")
+    rows, pairs = given["disturbances"], list(problem.disturbances.values())
+    require(isinstance(rows, list) and bool(rows) == bool(pairs), "there are no disturbances, or too many")
+    moments = [(rational_text(t), texts(w, len(pairs))) for t, w in rows]
+    ordered = not rows or (moments[0][0] == 0 and all(a[0] < b[0] for a, b in pairwise(moments)))
+    whole_steps = not is_map or all(t.denominator == 1 for t, _ in moments)
+    require(ordered and whole_steps, "disturbances do not begin at 0, are not in order, or do not change at steps")
+    require(all(within(w, pairs) for _, w in moments), "a disturbance is not in its interval")
+    changes: list[Change] = []
+    for t in sorted({t for t, _ in (*asked.changes, *moments)}):
+        known = next(constants for s, constants in reversed(asked.changes) if s <= t)
+        w = next((w for s, w in reversed(moments) if s <= t), [])
+        changes.append((t, {**known, **dict(zip(problem.disturbances, w, strict=True))}))
+    box, steps = tuple((v, v) for v in values), steps_of(given["steps"])
+    (seen,) = follow(asked, loops_of(asked, changes, tick), [box], basis(0, 0), steps, False, tick)
+    require(not decided(asked.formula, seen, is_map)[1], "the trajectory is not known to violate the claim")
     return "a trajectory violates the claim"
+
+
+def within(values: Sequence[Fraction], ends: Sequence[Pair]) -> bool:
+    return all(a <= v <= b for v, (a, b) in zip(values, ends, strict=True))

@@ -25,19 +25,11 @@ from holdfast_check.slicing import sliced
 from holdfast_check.tube_claim import Claim, Formula, Piece, instants, judged
 from holdfast_check.tube_flow import Graph, Step, advance, through
 from holdfast_check.tube_model import (
-    UP,
-    Array,
-    Basis,
-    Model,
-    exact_box,
-    interval,
-    kept,
-    reduced,
-    side_by_side,
-    symbolic,
-)
+    UP, Array, Basis, Model, exact_box, interval, kept, reduced, side_by_side, symbolic,
+)  # fmt: skip
 
 Box = Sequence[Pair]
+States = Callable[[Fraction, Fraction], Model]  # between two times of a step
 Loops = Sequence[tuple[Fraction, "Loop"]]
 Change = tuple[Fraction, Mapping[str, Fraction]]  # from this time on, these constants
 HALVINGS, FEWER = 7, 3  # of the time of a step, where a part of the claim is not decided; `FEWER`: and need not be
@@ -183,7 +175,7 @@ class Watch:
     lost: Array
     proof: bool
 
-    def look(self, states: Callable[[Fraction, Fraction], Model], first: Fraction, last: Fraction) -> None:
+    def look(self, states: States, first: Fraction, last: Fraction) -> None:
         """States between two times; `states` counts from the first."""
         windows = [w for _, w, _ in self.asked.parts]
         marks = sorted({first, last, *(t for w in windows for t in w if first < t < last)})
@@ -195,15 +187,8 @@ class Watch:
             self.refined(states, first, t, t, single, everyone, 0)
 
     def refined(
-        self,
-        states: Callable[[Fraction, Fraction], Model],
-        start: Fraction,
-        a: Fraction,
-        b: Fraction,
-        wanted: Sequence[bool],
-        members: Array,
-        level: int,
-    ) -> None:
+        self, states: States, start: Fraction, a: Fraction, b: Fraction, wanted: Sequence[bool], members: Array, level: int
+    ) -> None:  # fmt: skip
         if not any(wanted) or not len(members):
             return
         x = states(a - start, b - start)[members]
