@@ -25,8 +25,17 @@ from holdfast_check.slicing import sliced
 from holdfast_check.tube_claim import Claim, Formula, Piece, instants, judged
 from holdfast_check.tube_flow import Graph, Step, advance, through
 from holdfast_check.tube_model import (
-    UP, Array, Basis, Model, exact_box, interval, kept, reduced, side_by_side, symbolic,
-)  # fmt: skip
+    UP,
+    Array,
+    Basis,
+    Model,
+    exact_box,
+    interval,
+    kept,
+    reduced,
+    side_by_side,
+    symbolic,
+)
 
 Box = Sequence[Pair]
 States = Callable[[Fraction, Fraction], Model]  # between two times of a step

@@ -157,15 +157,16 @@ CLAIMS = [  # (true, false) of the pendulum, whose angle is at most 0.315, and 0
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("k", ["1", "[0.9, 1.1]"])
-@pytest.mark.parametrize("pair", CLAIMS)
+@pytest.mark.parametrize(
+    ("pair", "k"), [*((p, "1") for p in CLAIMS), (CLAIMS[0], "[0.9, 1.1]"), (CLAIMS[5], "[0.9, 1.1]")]
+)
 def test_true_claims_are_shown_and_false_ones_are_not(k: str, pair: tuple[str, str]) -> None:
     assert verified(PLANT.format(k=k, claim=pair[0])).startswith("verified")
     with pytest.raises(Invalid, match="not shown"):
         verified(PLANT.format(k=k, claim=pair[1]))
 
 
-@pytest.mark.parametrize(("degree", "count", "order"), [(1, 10, 6), (2, 40, 2), (4, 3, 8), (8, 10, 12)])
+@pytest.mark.parametrize(("degree", "count", "order"), [(1, 10, 6), (2, 40, 2), (6, 4, 12)])
 def test_choices_may_be_poor_but_not_wrong(degree: int, count: int, order: int) -> None:
     true, false = CLAIMS[0]
     assert verified(PLANT.format(k="1", claim=true), count, degree=degree, order=order)
