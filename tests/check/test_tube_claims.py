@@ -255,3 +255,48 @@ def test_schedules() -> None:
 def test_piece_times_follow_one_another() -> None:
     asked = question(PLANT.format(k="1", claim=CLAIMS[0][0]).encode(), "", FILES.__getitem__)
     assert all(a <= b for a, b in pairwise([t for t, _ in asked.changes])) and json.dumps(asked.problem.states)
+
+
+KINKED = """format = "holdfast-problem/1"
+[plant]
+kind = "ode"
+states = ["x"]
+derivative = {{ x = "{rate}" }}
+[initial]
+x = [-0.1, 0.1]
+[horizon]
+time = 1
+[[property]]
+id = "p"
+kind = "at"
+time = 1
+set = {{ box = {{ x = [{low}, {high}] }} }}
+"""
+
+
+def test_right_sides_with_kinks() -> None:
+    """From x > 0 the solution is x e^-t, from x < 0 it is x e^t: -0.27183 ... 0.036788."""
+    assert verified(KINKED.format(rate="-abs(x)", low=-0.28, high=0.045), count=32, order=2)
+    for low, high in ((-0.271, 0.045), (-0.28, 0.036)):
+        with pytest.raises(Invalid, match="not shown"):
+            verified(KINKED.format(rate="-abs(x)", low=low, high=high), count=32, order=2)
+    with pytest.raises(Invalid, match="not shown"):  # of higher derivatives nothing is known across the kink
+        verified(KINKED.format(rate="-abs(x)", low=-0.28, high=0.045), count=32, order=4)
+    # a trajectory that begins at the kink, from where it leaves
+    text = KINKED.format(rate="0.2 - abs(x)", low=-0.5, high=0.12)
+    wrong = {"state": ["0"], "parameters": [], "disturbances": [], "steps": steps("1", 32, 2)}
+    assert "violates" in check(text, trajectory=wrong)  # it is 0.2 (1 - e^-1) = 0.1264 at the end
+
+
+def test_functions_of_right_sides() -> None:
+    """x' = 1 / (2 sqrt(4 + x)) and its like, against solutions that are known."""
+    for rate, low, high in (
+        ("1/(2*sqrt(4 + x))", 0.14924, 0.34336),  # (3/4 + (4 + x)^(3/2))^(2/3) - 4
+        ("exp(-x)", 0.64439, 0.74440),  # log(e^x + 1)
+        ("1 + x^2", 1.2610, 1.9632),  # tan(1 + atan(x))
+        ("0*log(3 + x) + cos(x)^2", 0.73263, 0.83314),  # atan(tan(x) + 1)
+    ):
+        assert verified(KINKED.format(rate=rate, low=low, high=high), count=16, degree=6)
+        for less in ({"low": low + 1e-4, "high": high}, {"low": low, "high": high - 1e-4}):
+            with pytest.raises(Invalid, match="not shown"):
+                verified(KINKED.format(rate=rate, **less), count=16, degree=6)
