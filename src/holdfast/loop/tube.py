@@ -40,7 +40,7 @@ SMALLEST = 1 << 10  # parts of a period, at the most
 TOLERANCE = 1e-3  # remainder of a step, as a share of the width of the set, above which a step is halved
 LONGEST = Fraction(2**100)  # step: powers of it are float64 numbers
 PARTS = 32  # of the horizon: first steps where no period says how long one is
-LINEAR = 2  # row sums of |A|, times the step, of linear plants: longer ones are halved
+LINEAR = 0.5  # row sums of |A|, times the step, of linear plants: longer ones are halved
 DEGREES = (2, 5, 4, 3, 3, 2, 2)  # of polynomials, by the number of variables: 2 up to MANY, then 1
 MANY = 24
 

@@ -31,7 +31,7 @@ from holdfast.transforms.live_elements import live_elements
 Array = np.ndarray
 Piece = tuple[Fraction, Fraction]
 HALVINGS = 7  # of a segment's time, where the claim is lost unless a predicate is known
-FEWER = 3  # elsewhere
+FEWER = 4  # elsewhere
 
 
 @dataclass(frozen=True, eq=False)
