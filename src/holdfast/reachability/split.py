@@ -7,7 +7,7 @@ controller's errors came from; before that, polynomials of higher degree are tri
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
@@ -41,7 +41,6 @@ class Cell:
     states: Box
     parameters: Box
     depth: int = 0
-    reached: float = 0.0  # how far the box got that it is a part of
     path: Path = ()  # from the whole box: components that were halved, where, and whether the upper half was taken
 
 
@@ -92,7 +91,6 @@ def explore(
     monitor = Monitor.of(claim, system, len(cells))
     ended: list[Ended | None] = [None] * len(cells)
     course = Course(front, horizon)
-
     going = True
 
     def go_on(front: Front) -> bool:
@@ -249,32 +247,33 @@ def _parts(system: System, cell: Cell, end: Ended, count: int) -> list[Cell]:
 
     Empty where no variable can be halved any more.
     """
-    n = len(cell.states)
     own = [i for i, v in enumerate(system.variables) if v is not None]
     weights = np.array(end.weights) if end.weights else np.ones(len(own))
     cells = [cell]
     while len(cells) < count:
         for v in np.argsort(-weights, kind="stable"):
-            i = own[v]
-            halves = [_halved(c.states, i) if i < n else _halved(c.parameters, i - n) for c in cells]
-            if all(h is not None for h in halves):
+            pairs = [_cut(c, own[v]) for c in cells]
+            if all(pairs):
                 break
         else:
             return []
-        cells = [
-            replace(
-                c,
-                depth=c.depth + 1,
-                reached=end.time,
-                path=(*c.path, (i, at, upper)),
-                **{"states" if i < n else "parameters": h},
-            )
-            for c, pair in zip(cells, halves, strict=True)
-            for at in ((pair[0].exact_upper(i if i < n else i - n),) if pair else ())
-            for upper, h in zip((False, True), pair or (), strict=True)
-        ]
+        cells = [half for pair in pairs for half in pair]
         weights[v] *= 0.5
     return cells
+
+
+def _cut(cell: Cell, component: int) -> tuple[Cell, ...]:
+    """Both halves of a cell along a component (states, then constants); none where there is no float64 number between its ends."""
+    n = len(cell.states)
+    whole, place = (cell.states, component) if component < n else (cell.parameters, component - n)
+    halves = _halved(whole, place)
+    if halves is None:
+        return ()
+    at, found = halves[0].exact_upper(place), []
+    for half, upper in zip(halves, (False, True), strict=True):
+        states, parameters = (half, cell.parameters) if component < n else (cell.states, half)
+        found.append(Cell(states, parameters, cell.depth + 1, (*cell.path, (component, at, upper))))
+    return tuple(found)
 
 
 def _halved(box: Box, i: int) -> tuple[Box, Box] | None:
